@@ -1,0 +1,40 @@
+# make run | test | lab | bench | models        (installing is part of each, done once, and again when the pins change)
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: run test lab bench models notebooks clean
+
+run: $(VENV)/installed                ## the notebooks, end to end, into build/
+	$(PY) notebooks/run.py
+
+test: $(VENV)/installed-dev           ## everything that is tested
+	$(PY) -m ruff check .
+	$(PY) -m pytest -q tests
+	$(PY) -m pytest -q --nbval notebooks
+
+lab: $(VENV)/installed                ## notebook 1 in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks/01_latent_optimization.ipynb
+
+bench: $(VENV)/installed-dev          ## the figures of the README, into build/bench.json
+	$(PY) tests/bench/bench.py
+
+models: $(VENV)/installed-dev         ## the embedded domain from nothing (hours); goes on where it was stopped
+	$(PY) data/avatars/recipe/make.py
+
+notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
+	$(PY) notebooks/run.py --save
+
+clean:
+	rm -rf build
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(PY) -m pip install -q -r requirements-dev.txt
+	@touch $@

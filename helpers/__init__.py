@@ -1,0 +1,1 @@
+"""What the three notebooks share. Read in the order: stylegan2, clip_model, identity, criteria, domains."""

@@ -1,0 +1,50 @@
+"""An attribute classifier that judges edits. It has seen renders only, and no edit is ever driven by it."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class AttributeClassifier(nn.Module):
+    """A small convolutional network with one head per attribute.
+
+    Args:
+        attributes: {attribute: [names of its choices]}.
+        width: feature maps of the first stage; doubled twice.
+    """
+
+    def __init__(self, attributes, width=32):
+        super().__init__()
+        self.config = dict(attributes=attributes, width=width)
+        self.attributes = attributes
+
+        def stage(inputs, outputs):  # half the side
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+                nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+        # 64 => 32 => 16 => 8 px
+        self.stages = nn.ModuleList([stage(3, width), stage(width, 2 * width), stage(2 * width, 4 * width)])
+        self.hidden = nn.Sequential(nn.Conv2d(4 * width, width, 1), nn.Flatten(), nn.Dropout(0.2),
+                                    nn.Linear(64 * width, 256), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(256, len(choices)) for name, choices in attributes.items()})
+
+    def features(self, image):
+        """The three stages' feature maps of an image [N, 3, 64, 64]."""
+        maps = []
+        for stage in self.stages:
+            maps.append(stage(maps[-1] if maps else image))
+        return maps
+
+    def forward(self, image):
+        """image [N, 3, R, R] in [-1, 1] -> {attribute: logits [N, choices]}."""
+        if image.shape[-1] != 64:
+            image = F.interpolate(image, size=(64, 64), mode="area")
+        x = self.hidden(self.features(image)[-1])
+        return {name: head(x) for name, head in self.heads.items()}
+
+    @torch.no_grad()
+    def read(self, image):
+        """image [N, 3, R, R] -> {attribute: (choice [N], confidence [N])}, the most likely choice of each attribute."""
+        best = {name: logits.softmax(dim=1).max(dim=1) for name, logits in self(image).items()}
+        return {name: (probability.indices, probability.values) for name, probability in best.items()}

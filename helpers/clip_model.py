@@ -1,0 +1,88 @@
+"""CLIP (Radford et al., arXiv 2103.00020): OpenAI's `clip.model.CLIP` behind two functions with unit vectors."""
+
+import warnings
+from functools import lru_cache
+
+import clip
+import torch
+from clip.simple_tokenizer import SimpleTokenizer
+from torch import nn
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
+
+
+def area_matrix(source, target):
+    """A [target, source] for which A @ image @ A.T averages every output pixel's area of the input exactly."""
+    edges = torch.arange(target + 1, dtype=torch.float64) * source / target
+    left, right = edges[:-1, None], edges[1:, None]
+    pixel = torch.arange(source, dtype=torch.float64)
+    overlap = (torch.minimum(right, pixel + 1) - torch.maximum(left, pixel)).clamp(min=0)
+    return overlap * target / source
+
+
+class ClipModel(nn.Module):
+    """Text and images as unit vectors of one space.
+
+    Args:
+        model: a `clip.model.CLIP`.
+        words: the words the model has learned, if it knows only some; others get a warning.
+    """
+
+    def __init__(self, model, words=None):
+        super().__init__()
+        self.model, self.words = model.eval().requires_grad_(False), words
+        self.size = model.visual.input_resolution
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+        self._resize = lru_cache(maxsize=8)(self._resize)
+        self._encode_sentence = lru_cache(maxsize=4096)(self._encode_sentence)
+
+    def _resize(self, side, dtype, device):
+        return area_matrix(side, self.size).to(device, dtype)
+
+    def preprocess(self, image):
+        """image [N, 3, R, R] in [-1, 1] -> CLIP's input [N, 3, size, size].
+
+        The resize is the one of the authors' code (repeat the pixels, then average), computed without its large
+        intermediate image. Unlike the authors, we then shift and scale colours as CLIP was trained with.
+        """
+        if image.shape[-1] != self.size:
+            resize = self._resize(image.shape[-1], image.dtype, image.device)
+            image = resize @ image @ resize.T
+        return ((image + 1) / 2 - self.mean) / self.std
+
+    def encode_image(self, image):
+        """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, D]."""
+        features = self.model.encode_image(self.preprocess(image))
+        return features / features.norm(dim=-1, keepdim=True)
+
+    def encode_text(self, texts):
+        """list of N sentences -> unit vectors [N, D]. A ValueError says what is wrong with a sentence."""
+        if isinstance(texts, str):
+            raise TypeError("encode_text takes a list of sentences, not one string.")
+        return torch.stack([self._encode_sentence(check_prompt(text)) for text in texts])
+
+    @torch.no_grad()
+    def _encode_sentence(self, text):
+        if self.words and not set(text.lower().replace(",", " ").replace(".", " ").split()) & self.words:
+            known = ", ".join(sorted(word for word in self.words if len(word) > 3))
+            warnings.warn(f'This small CLIP has met no word of "{text}" in training and will guess. It knows: {known}.',
+                          stacklevel=4)
+        features = self.model.encode_text(clip.tokenize([text]).to(self.mean.device))[0]
+        return features / features.norm()
+
+
+@lru_cache(maxsize=1)
+def _tokenizer():
+    return SimpleTokenizer()
+
+
+def check_prompt(text):
+    """The prompt without outer spaces; a ValueError in one sentence if it is empty or over CLIP's 77 tokens."""
+    text = text.strip()
+    if not text:
+        raise ValueError("The prompt is empty: describe the face you want, for example: a person with glasses.")
+    tokens = len(_tokenizer().encode(text)) + 2  # start and end
+    if tokens > 77:
+        raise ValueError(f"The prompt has {tokens} tokens and CLIP reads 77: shorten it.")
+    return text

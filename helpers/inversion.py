@@ -1,0 +1,110 @@
+"""An image becomes a latent by gradient descent, as in StyleGAN2's projector (1912.04958, appendix D)."""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from .criteria import identity_distance
+
+
+class WSpace:
+    """Where the generator's own w live: mean, principal axes and spread along each, from 10,000 samples.
+
+    A step of 1 along an axis of `offset` is one standard deviation there, so one learning rate fits every
+    generator, and a change cannot leave the span of w for places where no face was ever drawn.
+    """
+
+    def __init__(self, generator, samples=10_000, seed=0):
+        noise = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            w = generator.map(noise.to(generator.w_avg.device))
+        self.mean = w.mean(dim=0)
+        _, spread, axes = torch.linalg.svd(w - self.mean, full_matrices=False)
+        spread = spread / math.sqrt(samples)
+        kept = spread > 0.02 * spread[0]
+        self.axes, self.spread = axes[kept], spread[kept]  # [K, w_dim], [K]
+        self.dim = len(self.spread)
+
+    def offset(self, v):
+        """v [..., K], in standard deviations -> the change of w [..., w_dim]."""
+        return (v * self.spread) @ self.axes
+
+
+@lru_cache(maxsize=4)
+def w_space(generator):
+    """The `WSpace` of a generator, computed once."""
+    return WSpace(generator)
+
+
+def learning_rate(step, steps, rate, warm_up=0.05, cool_down=0.25):
+    """Linear warm-up, then constant, then half a cosine down to 0: the schedule of both StyleGAN2 and StyleCLIP."""
+    t = step / steps
+    down = min(1.0, (1 - t) / cool_down)
+    return rate * (0.5 - 0.5 * math.cos(math.pi * down)) * min(1.0, t / warm_up)
+
+
+def pyramid_distance(image, target):
+    """Mean absolute difference at full, half, quarter and eighth size, added up: [N, 3, R, R] -> [N]."""
+    total = 0
+    for _ in range(4):
+        total = total + (image - target).abs().flatten(1).mean(dim=1)
+        image, target = F.avg_pool2d(image, 2), F.avg_pool2d(target, 2)
+    return total
+
+
+def invert(domain, image, *, steps=200, callback=None):
+    """Find the w_plus whose image is `image`.
+
+    Args:
+        domain: a `Domain`.
+        image: [N, 3, R, R] in [-1, 1], R the generator's resolution.
+        steps: of gradient descent.
+        callback: called after each step with {"step", "steps", "w_plus", "image", "loss"}; return True to stop.
+
+    Returns: w_plus [N, L, w_dim], the best of each image so far, and history {"loss", "pixels", "features"}, lists.
+    Ctrl-C ends the run early in the same way. Raises ValueError for an image of another size.
+    """
+    generator = domain.generator
+    side = generator.resolution
+    if image.ndim != 4 or image.shape[1:] != (3, side, side):
+        raise ValueError(f"image must be [N, 3, {side}, {side}], got {list(image.shape)}; helpers.images.open_image "
+                         "makes one from any picture.")
+    image = image.to(domain.device)
+    with torch.no_grad():
+        target = domain.clip.encode_image(image)
+    space = w_space(generator)
+    v = torch.zeros(len(image), generator.num_layers, space.dim, device=domain.device, requires_grad=True)
+    optimizer = torch.optim.Adam([v], betas=(0.9, 0.99))
+    history = {"loss": [], "pixels": [], "features": []}
+    best = torch.full([len(image)], float("inf"), device=domain.device)
+    best_w_plus = generator.broadcast(space.mean.expand(len(image), -1)).clone()
+    noise = torch.Generator().manual_seed(0)
+    try:
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, 0.15)
+            # Noise on w at first, so that the search is not caught by the nearest small dip.
+            jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2
+            jitter = (jitter * torch.randn(v.shape, generator=noise)).to(v.device) if jitter else 0
+            w_plus = space.mean + space.offset(v + jitter)
+            drawn = generator(w_plus)
+            pixels = pyramid_distance(drawn, image)
+            features = identity_distance(domain.clip.encode_image(drawn), target)
+            # Rows of w+ may differ, at a price: the generator was made for the same w in all rows.
+            loss = pixels + 0.2 * features + 2e-4 * v.square().flatten(1).sum(dim=1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            with torch.no_grad():
+                better = loss < best
+                best = torch.where(better, loss, best)
+                best_w_plus[better] = w_plus[better]
+            optimizer.step()
+            for name, value in (("loss", loss), ("pixels", pixels), ("features", features)):
+                history[name].append(value.mean().item())
+            state = {"step": step + 1, "steps": steps, "w_plus": best_w_plus, "image": drawn.detach(), "loss": history["loss"][-1]}
+            if callback and callback(state):
+                break
+    except KeyboardInterrupt:
+        pass
+    return best_w_plus.detach(), history

@@ -1,0 +1,237 @@
+"""ipywidgets panels. They hold no method: they call the functions a notebook passes in.
+
+Long work runs in a thread beside the kernel, so that Stop works both where a running cell blocks widget messages
+(Colab) and where callbacks run on threads of their own (JupyterLab). One lock keeps the networks for one run at a time.
+"""
+
+import html
+import threading
+from pathlib import Path
+
+import ipywidgets as widgets
+import torch
+
+from . import images
+
+MODELS = threading.Lock()  # whoever runs the networks holds it
+SIDE = 256  # pixels of a picture in a panel
+
+
+def uploaded(upload):
+    """The bytes of a FileUpload's file, or None; its value is a dict in ipywidgets 7 and a tuple in 8."""
+    files = list(upload.value.values()) if isinstance(upload.value, dict) else list(upload.value)
+    return bytes(files[-1]["content"]) if files else None
+
+
+class OptimizationPanel:
+    """Method 1: choose a face, type a prompt, run, watch, stop, blend, save.
+
+    Args:
+        domain: a `Domain`.
+        invert: as `helpers.inversion.invert`.
+        optimize: as notebook 1's `optimize_latent`.
+        folder: where Save puts its files.
+    """
+
+    def __init__(self, domain, invert, optimize, *, steps=200, lambda_l2=0.008, lambda_id=0.005, folder="."):
+        self.domain, self.invert, self.optimize, self.folder = domain, invert, optimize, Path(folder)
+        self.image = None  # the picture chosen, [1, 3, R, R]
+        self.source = self.result = None  # w_plus before and after
+        self._inverted = {}  # picture's name -> w_plus, so that a face is encoded once
+        self._thread, self._stop, self._busy = None, threading.Event(), False
+        self._seed = 0
+
+        choices = [(path.stem.replace("_", " "), str(path)) for path in domain.samples] + [("random face", "random")]
+        label = {"description_width": "90px"}
+        self.face = widgets.Dropdown(options=choices, description="face", style=label)
+        self.again = widgets.Button(description="another random face", icon="random")
+        self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file")
+        self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
+                                       ensure_option=False, style=label, layout=widgets.Layout(width="440px"))
+        self.steps = widgets.IntSlider(value=steps, min=20, max=300, step=20, description="steps", style=label)
+        self.lambda_l2 = widgets.FloatSlider(value=lambda_l2, min=0, max=max(0.02, 3 * lambda_l2), step=0.001,
+                                             readout_format=".3f", description="lambda_l2", style=label)
+        self.lambda_id = widgets.FloatSlider(value=lambda_id, min=0, max=max(0.5, 3 * lambda_id), step=0.005,
+                                             readout_format=".3f", description="lambda_id", style=label)
+        self.run = widgets.Button(description="Run", button_style="primary", icon="play")
+        self.stop = widgets.Button(description="Stop", icon="stop", disabled=True)
+        self.progress = widgets.IntProgress(value=0, min=0, max=1, layout=widgets.Layout(width="240px"))
+        self.status = widgets.HTML()
+        self.strength = widgets.FloatSlider(value=1, min=0, max=1.5, step=0.05, description="strength", style=label,
+                                            disabled=True)
+        self.before, self.after = (widgets.Image(format="jpeg", width=SIDE, height=SIDE) for _ in range(2))
+        self.save_png = widgets.Button(description="Save PNG", disabled=True)
+        self.save_gif = widgets.Button(description="Save GIF", disabled=True)
+
+        self.face.observe(lambda change: self._choose(), "value")
+        self.again.on_click(lambda button: self._another())
+        self.upload.observe(lambda change: self._open(), "value")
+        self.run.on_click(lambda button: self.start())
+        self.stop.on_click(lambda button: self._stop.set())
+        self.strength.observe(lambda change: self._blend(), "value")
+        self.save_png.on_click(lambda button: self._save("png"))
+        self.save_gif.on_click(lambda button: self._save("gif"))
+
+        row, column = widgets.HBox, widgets.VBox
+        wrap = widgets.Layout(flex_flow="row wrap")
+        self.widget = column([
+            row([self.face, self.again, self.upload], layout=wrap), self.prompt,
+            row([self.steps, self.lambda_l2, self.lambda_id], layout=wrap),
+            row([self.run, self.stop, self.progress], layout=wrap), self.status,
+            row([column([widgets.HTML("before"), self.before]), column([widgets.HTML("after"), self.after])], layout=wrap),
+            row([self.strength, self.save_png, self.save_gif], layout=wrap)])
+        self._choose()
+
+    def _ipython_display_(self):
+        from IPython.display import display
+        display(self.widget)
+
+    def say(self, text):
+        """Show one line under the buttons."""
+        self.status.value = html.escape(str(text))
+
+    # Choosing a face
+
+    def _show_source(self, image):
+        self.image, self.source, self.result = image, None, None
+        self.before.value = self.after.value = images.to_jpeg(image, SIDE)
+        for control in (self.strength, self.save_png, self.save_gif):
+            control.disabled = True
+
+    def _choose(self):
+        if self._busy:
+            return self.say("A run is under way: the new choice counts when it has ended; press Run again then.")
+        self._guard(self._another if self.face.value == "random" else self._load)
+
+    def _load(self):
+        self._name = self.face.value
+        self._show_source(images.open_image(self._name, self.domain.generator.resolution, self.say))
+
+    def _another(self):
+        if self._busy:
+            return
+        if self.face.value != "random":
+            self.face.value = "random"  # comes back here through the observer
+            return
+        self._seed, self._name = self._seed + 1, None
+        noise = torch.randn(1, self.domain.generator.z_dim, generator=torch.Generator().manual_seed(self._seed))
+        generator = self.domain.generator
+        with MODELS, torch.no_grad():
+            w_plus = generator.broadcast(generator.map(noise.to(self.domain.device), truncation=0.7))
+            self._show_source(generator(w_plus))
+        self.source = w_plus
+
+    def _open(self):
+        content = uploaded(self.upload)
+        if content is None or self._busy:
+            return
+
+        def load():
+            image = images.open_image(content, self.domain.generator.resolution, self.say)
+            self._name = f"file {hash(content)}"
+            self._show_source(image)
+
+        self._guard(load)
+
+    # Running
+
+    def start(self):
+        """What Run does; `wait` waits for its end."""
+        if self._busy:
+            return
+        self._busy = True
+        self._stop.clear()
+        self._set_busy(True)
+        settings = (self.prompt.value, self.steps.value, self.lambda_l2.value, self.lambda_id.value)
+        self._thread = threading.Thread(target=self._work, args=settings, daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds=None):
+        """Wait until the run has ended."""
+        if self._thread:
+            self._thread.join(seconds)
+
+    def _work(self, prompt, steps, lambda_l2, lambda_id):
+        def run():
+            if not MODELS.acquire(blocking=False):
+                self.say("Waiting for another run to end.")
+                MODELS.acquire()
+            try:
+                self.domain.clip.encode_text([prompt])  # a prompt that cannot be used says so before any work
+                if self.source is None:
+                    self.source = self._encode()
+                if self._stop.is_set():
+                    return self.say("Stopped before the edit began.")
+                self.say(f"Editing: {prompt}")
+                self.result, history = self.optimize(self.domain, self.source, prompt, steps=steps, lambda_l2=lambda_l2,
+                                                     lambda_id=lambda_id, callback=self._watch)
+                self.say(f"{prompt}: {'stopped' if self._stop.is_set() else 'done'} after {len(history['loss'])} steps.")
+            finally:
+                MODELS.release()
+            self._prompt = prompt
+            for control in (self.strength, self.save_png, self.save_gif):
+                control.disabled = False
+            self._busy = False
+            self.strength.value = 1
+            self._blend()
+
+        self._guard(run)
+        self._busy = False
+        self._set_busy(False)
+
+    def _encode(self):
+        if self._name not in self._inverted:
+            self.say("Finding the latent of this picture.")
+            w_plus, _ = self.invert(self.domain, self.image, callback=self._watch)
+            if self._stop.is_set():
+                return w_plus  # not kept: the next run begins anew
+            self._inverted[self._name] = w_plus
+        return self._inverted[self._name]
+
+    def _watch(self, state):
+        self.progress.max, self.progress.value = state["steps"], state["step"]
+        if state["step"] % 5 == 0 or state["step"] == state["steps"]:
+            self.after.value = images.to_jpeg(state["image"], SIDE)
+        return self._stop.is_set()
+
+    def _set_busy(self, busy):
+        self.stop.disabled = not busy
+        for control in (self.run, self.face, self.again, self.upload):
+            control.disabled = busy
+
+    # Looking at the result
+
+    def blended(self, strength):
+        """The image at a strength, 0 the source and 1 the result."""
+        w_plus = self.source if strength == 0 else self.source + strength * (self.result - self.source)
+        with torch.no_grad():
+            return self.domain.generator(w_plus)
+
+    def _blend(self):
+        if self.result is None or self._busy:
+            return
+        with MODELS:
+            self.after.value = images.to_jpeg(self.blended(self.strength.value), SIDE)
+
+    def _save(self, kind):
+        def save():
+            name = "".join(letter if letter.isalnum() else "-" for letter in self._prompt)[:60]
+            path = self.folder / f"{name}.{kind}"
+            with MODELS:
+                if kind == "png":
+                    content = images.to_png(self.blended(self.strength.value))
+                else:
+                    content = images.to_gif(torch.cat([self.blended(i / 10) for i in range(11)]), SIDE)
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(content)
+            part.replace(path)
+            self.say(f"Saved {path}")
+
+        self._guard(save)
+
+    def _guard(self, action):
+        """Run an action; what goes wrong becomes one line in the panel."""
+        try:
+            action()
+        except Exception as error:
+            self.say(f"{error}" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}")

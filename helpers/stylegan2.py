@@ -1,0 +1,246 @@
+"""StyleGAN2's generator in plain PyTorch (Karras et al., arXiv 1912.04958): z -> w -> w+ -> s -> image.
+
+| name   | shape          | meaning                                             |
+|--------|----------------|-----------------------------------------------------|
+| z      | [N, z_dim]     | Gaussian noise                                      |
+| w      | [N, w_dim]     | after the mapping network                           |
+| w_plus | [N, L, w_dim]  | one w per synthesis layer                           |
+| s      | [N, S]         | the style channels of all layers, side by side      |
+| image  | [N, 3, R, R]   | RGB, about -1 to 1                                  |
+
+Parameters: `mapping.<i>`, `w_avg`, `constant`, `layers.<i>` (two convolutions per resolution, one at
+4 px) and `to_rgb.<i>` (one per resolution), each layer with `affine`, `weight`, `bias`.
+"""
+
+from dataclasses import dataclass
+from math import log2, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ACTIVATION_GAIN = sqrt(2)  # leaky ReLU halves the variance of its input; this restores it
+CLAMP = 256.0  # NVIDIA's bound on activations where some layers run in half precision
+
+
+@dataclass(frozen=True)
+class StyleSlice:
+    """Where one layer's style channels lie in s: `s[:, start:stop]`."""
+
+    name: str
+    resolution: int
+    kind: str  # "conv" or "toRGB"
+    start: int
+    stop: int
+
+    @property
+    def slice(self):
+        return slice(self.start, self.stop)
+
+
+class EqualLinear(nn.Module):
+    """A linear layer whose weight is scaled at run time, so that all layers learn at one speed (1710.10196)."""
+
+    def __init__(self, inputs, outputs, *, bias=0.0, lr_multiplier=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([outputs], bias / lr_multiplier))
+        self.weight_gain, self.bias_gain = lr_multiplier / sqrt(inputs), lr_multiplier
+
+    def forward(self, x):
+        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+
+
+def modulated_conv(x, weight, style, bias, *, demodulate=True, up=False):
+    """Convolve each sample with its own weights, W' = style * W, rescaled to unit norm (1912.04958, section 2.2).
+
+    Scaling the input by the style and the output by the norm is the same as scaling the weights, and
+    needs one ordinary convolution for the whole batch.
+
+    Args: x [N, I, H, W]; weight [O, I, K, K]; style [N, I]; bias [O, 1, 1], or as large as the result.
+    Returns [N, O, H, W], or [N, O, 2H, 2W] with `up`.
+    """
+    if demodulate:
+        if x.dtype == torch.float16:  # keep the intermediate result inside half precision's range
+            weight = weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+            style = style / style.abs().amax(dim=1, keepdim=True)
+        norm = torch.rsqrt(style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8)
+    x = x * style.to(x.dtype)[:, :, None, None]
+    weight = weight.to(x.dtype)
+    if up:
+        x = smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+    else:
+        x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    bias = bias.to(x.dtype)
+    return torch.addcmul(bias, x, norm.to(x.dtype)[:, :, None, None]) if demodulate else x + bias
+
+
+def smooth(x):
+    """The low-pass filter [1, 3, 3, 1] / 4 along both axes, [N, C, 2H + 1, 2W + 1] -> [N, C, 2H, 2W]."""
+    taps = torch.tensor([1, 3, 3, 1], dtype=x.dtype, device=x.device) / 4
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+
+
+def upsample(image):
+    """Twice the size, through the same filter: [N, 3, H, W] -> [N, 3, 2H, 2W].
+
+    Bilinear interpolation is that filter; the border of zeros is what NVIDIA's code sees around an image.
+    """
+    return F.interpolate(F.pad(image, [1] * 4), scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2, 2:-2]
+
+
+class ConvLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
+
+    def __init__(self, inputs, outputs, w_dim, resolution, up):
+        super().__init__()
+        self.affine = EqualLinear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.register_buffer("noise", torch.randn(resolution, resolution))
+        self.up = up
+
+    def forward(self, x, style, noise="constant", clamp=None):
+        bias = self.bias[:, None, None]
+        if noise == "constant":
+            bias = bias + self.noise * self.noise_strength
+        elif noise == "random":
+            bias = bias + torch.randn(len(x), 1, *self.noise.shape, device=x.device) * self.noise_strength
+        x = modulated_conv(x, self.weight, style, bias, up=self.up)
+        x = F.leaky_relu(x, 0.2) * ACTIVATION_GAIN
+        return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to three colours, without demodulation."""
+
+    def __init__(self, inputs, w_dim):
+        super().__init__()
+        self.affine = EqualLinear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x, style, clamp=None):
+        style = style / sqrt(style.shape[1])
+        x = modulated_conv(x, self.weight, style, self.bias[:, None, None], demodulate=False)
+        x = x if clamp is None else x.clamp(-clamp, clamp)
+        return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+class Generator(nn.Module):
+    """StyleGAN2's generator.
+
+    Args:
+        resolution: side of the image in pixels, a power of two from 8.
+        channels: {resolution: feature maps} for 4, 8, ... up to `resolution`.
+        z_dim, w_dim: sizes of z and w.
+        mapping_layers: depth of the mapping network.
+        mapping_lr: learning-rate multiplier of the mapping network.
+
+    `precision` and `precision_from` choose a half type (torch.float16, torch.bfloat16) for the layers from
+    a resolution upward, as NVIDIA's code does; colours add up in fp32. `clamp` bounds activations then.
+    """
+
+    def __init__(self, resolution, channels, *, z_dim=512, w_dim=512, mapping_layers=8, mapping_lr=0.01):
+        super().__init__()
+        resolutions = [2**i for i in range(2, int(log2(resolution)) + 1)]
+        if resolutions[-1] != resolution or len(resolutions) < 2 or sorted(channels) != resolutions:
+            raise ValueError(f"resolution {resolution} needs channels for {resolutions}, got {sorted(channels)}.")
+        self.config = dict(resolution=resolution, channels=channels, z_dim=z_dim, w_dim=w_dim,
+                           mapping_layers=mapping_layers, mapping_lr=mapping_lr)
+        self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
+        self.precision, self.precision_from, self.clamp = torch.float32, resolution, None
+
+        self.mapping = nn.ModuleList(EqualLinear(z_dim if i == 0 else w_dim, w_dim, lr_multiplier=mapping_lr)
+                                     for i in range(mapping_layers))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.constant = nn.Parameter(torch.randn(channels[4], 4, 4))
+        self.layers, self.to_rgb = nn.ModuleList(), nn.ModuleList()
+        for r in resolutions:
+            if r > 4:
+                self.layers.append(ConvLayer(channels[r // 2], channels[r], w_dim, r, up=True))
+            self.layers.append(ConvLayer(channels[r], channels[r], w_dim, r, up=False))
+            self.to_rgb.append(ToRGB(channels[r], w_dim))
+        self.num_layers = len(self.layers) + 1  # the last toRGB has a row of w+ to itself
+        self._steps = self._plan(resolutions)
+        self.style_layout = self._layout()
+        self.style_dim = self.style_layout[-1].stop
+
+    def _plan(self, resolutions):
+        """The layers in StyleSpace's order: (name, resolution, kind, row of w+, module)."""
+        steps = []
+        for block, r in enumerate(resolutions):
+            convs = [2 * block - 1, 2 * block] if block else [0]
+            for name, row in zip(("conv0", "conv1")[-len(convs):], convs):
+                steps.append((f"b{r}.{name}", r, "conv", row, self.layers[row]))
+            # toRGB shares its row of w+ with the first convolution of the next resolution.
+            steps.append((f"b{r}.torgb", r, "toRGB", convs[-1] + 1, self.to_rgb[block]))
+        return steps
+
+    def _layout(self):
+        layout, start = [], 0
+        for name, resolution, kind, _, module in self._steps:
+            stop = start + module.affine.weight.shape[0]
+            layout.append(StyleSlice(name, resolution, kind, start, stop))
+            start = stop
+        return tuple(layout)
+
+    def map(self, z, truncation=1.0):
+        """z [N, z_dim] -> w [N, w_dim]; truncation psi below 1 pulls w towards the mean (1912.04958)."""
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(f"z must be [N, {self.z_dim}], got {list(z.shape)}.")
+        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.mapping:
+            w = F.leaky_relu(layer(w), 0.2) * ACTIVATION_GAIN
+        return w if truncation == 1 else self.w_avg.lerp(w, truncation)
+
+    def broadcast(self, w):
+        """w [N, w_dim] -> w_plus [N, L, w_dim], the same w for each layer."""
+        return w[:, None].repeat(1, self.num_layers, 1)
+
+    def check_w_plus(self, w_plus):
+        """w_plus as [N, L, w_dim]; one image's [L, w_dim] gets its batch dimension, other shapes a ValueError."""
+        if w_plus.ndim == 2:
+            w_plus = w_plus[None]
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_layers, self.w_dim):
+            raise ValueError(f"w_plus must be [N, {self.num_layers}, {self.w_dim}] for this generator, got "
+                             f"{list(w_plus.shape)}; does it belong to another generator?")
+        return w_plus
+
+    def styles(self, w_plus):
+        """w_plus [N, L, w_dim] -> s [N, S], every layer's style channels (StyleSpace, arXiv 2011.12799)."""
+        w_plus = self.check_w_plus(w_plus)
+        return torch.cat([module.affine(w_plus[:, row]) for *_, row, module in self._steps], dim=1)
+
+    def synthesize(self, s, resolution=None, *, noise="constant"):
+        """s [N, S] -> image [N, 3, R, R].
+
+        Args:
+            resolution: stop early at this resolution; the sum of the RGB layers so far is a small image.
+            noise: "constant" (the same each time), "random", or "none".
+        """
+        resolution = resolution or self.resolution
+        if s.ndim != 2 or s.shape[1] != self.style_dim:
+            raise ValueError(f"s must be [N, {self.style_dim}] for this generator, got {list(s.shape)}.")
+        if noise not in ("constant", "random", "none"):
+            raise ValueError(f'noise must be "constant", "random" or "none", got {noise!r}.')
+        if resolution not in {part.resolution for part in self.style_layout}:
+            raise ValueError(f"resolution must be a power of two from 4 to {self.resolution}, got {resolution}.")
+        x, image = self.constant.expand(len(s), -1, -1, -1), None
+        for part, (*_, module) in zip(self.style_layout, self._steps):
+            if part.resolution > resolution:
+                break
+            style = s[:, part.slice]
+            if part.kind == "conv":
+                x = x.to(self.precision if part.resolution >= self.precision_from else s.dtype)
+                x = module(x.contiguous(memory_format=torch.channels_last), style, noise, self.clamp)
+            else:
+                rgb = module(x, style, self.clamp)
+                image = rgb if image is None else upsample(image) + rgb
+        return image
+
+    def forward(self, w_plus, **options):
+        """w_plus [N, L, w_dim] -> image [N, 3, R, R]; options as in `synthesize`."""
+        return self.synthesize(self.styles(w_plus), **options)
