@@ -42,7 +42,7 @@ def from_nvidia_state(state):
 
 
 def save_module(path, module, *, half=False, **notes):
-    """Write a module's tensors and its `config` as safetensors, in one step: an old file stays until the new one is whole.
+    """Write a module's tensors and its `config` as safetensors; an old file stays until the new one is whole.
 
     Args: half: store in half the space, as float16; notes: what else to keep in the file's header.
     """
@@ -50,8 +50,9 @@ def save_module(path, module, *, half=False, **notes):
     state = {name: value.half() if half and value.is_floating_point() else value
              for name, value in module.state_dict().items()}
     part = path.with_name(path.name + ".part")
+    header = {"config": module.config, **notes}
     save_file({name: value.contiguous() for name, value in state.items()}, part,
-              metadata={"config": json.dumps(module.config), **{key: json.dumps(value) for key, value in notes.items()}})
+              metadata={key: json.dumps(value) for key, value in header.items()})
     part.replace(path)
 
 

@@ -62,12 +62,17 @@ class ClipModel(nn.Module):
             raise TypeError("encode_text takes a list of sentences, not one string.")
         return torch.stack([self._encode_sentence(check_prompt(text)) for text in texts])
 
+    def caution(self, text):
+        """A sentence of warning if the model has met no word of the text in training, else an empty string."""
+        if self.words is None or set(text.lower().replace(",", " ").replace(".", " ").split()) & self.words:
+            return ""
+        known = ", ".join(sorted(word for word in self.words if len(word) > 3))
+        return f'This small CLIP has met no word of "{text}" and goes by their likeness to those it knows: {known}.'
+
     @torch.no_grad()
     def _encode_sentence(self, text):
-        if self.words and not set(text.lower().replace(",", " ").replace(".", " ").split()) & self.words:
-            known = ", ".join(sorted(word for word in self.words if len(word) > 3))
-            warnings.warn(f'This small CLIP has met no word of "{text}" in training and will guess. It knows: {known}.',
-                          stacklevel=4)
+        if self.caution(text):
+            warnings.warn(self.caution(text), stacklevel=4)
         features = self.model.encode_text(clip.tokenize([text]).to(self.mean.device))[0]
         return features / features.norm()
 

@@ -50,7 +50,8 @@ class IdentityNetwork(nn.Module):
         self.config = dict(stages=stages, size=size, dim=dim, crop=crop)
         self.size, self.crop = size, crop
         width = stages[0][0]
-        self.input_layer = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
         units, inputs = [], width
         for channels, count in stages:
             for i in range(count):

@@ -102,8 +102,8 @@ def invert(domain, image, *, steps=200, callback=None):
             optimizer.step()
             for name, value in (("loss", loss), ("pixels", pixels), ("features", features)):
                 history[name].append(value.mean().item())
-            state = {"step": step + 1, "steps": steps, "w_plus": best_w_plus, "image": drawn.detach(), "loss": history["loss"][-1]}
-            if callback and callback(state):
+            if callback and callback({"step": step + 1, "steps": steps, "w_plus": best_w_plus,
+                                      "image": drawn.detach(), "loss": history["loss"][-1]}):
                 break
     except KeyboardInterrupt:
         pass

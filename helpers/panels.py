@@ -78,7 +78,8 @@ class OptimizationPanel:
             row([self.face, self.again, self.upload], layout=wrap), self.prompt,
             row([self.steps, self.lambda_l2, self.lambda_id], layout=wrap),
             row([self.run, self.stop, self.progress], layout=wrap), self.status,
-            row([column([widgets.HTML("before"), self.before]), column([widgets.HTML("after"), self.after])], layout=wrap),
+            row([column([widgets.HTML(title), picture]) for title, picture in
+                 (("before", self.before), ("after", self.after))], layout=wrap),
             row([self.strength, self.save_png, self.save_gif], layout=wrap)])
         self._choose()
 
@@ -163,9 +164,11 @@ class OptimizationPanel:
                 if self._stop.is_set():
                     return self.say("Stopped before the edit began.")
                 self.say(f"Editing: {prompt}")
-                self.result, history = self.optimize(self.domain, self.source, prompt, steps=steps, lambda_l2=lambda_l2,
-                                                     lambda_id=lambda_id, callback=self._watch)
-                self.say(f"{prompt}: {'stopped' if self._stop.is_set() else 'done'} after {len(history['loss'])} steps.")
+                self.result, history = self.optimize(
+                    self.domain, self.source, prompt, steps=steps, lambda_l2=lambda_l2, lambda_id=lambda_id,
+                    callback=self._watch)
+                end = "stopped" if self._stop.is_set() else "done"
+                self.say(f"{prompt}: {end} after {len(history['loss'])} steps. {self.domain.clip.caution(prompt)}")
             finally:
                 MODELS.release()
             self._prompt = prompt

@@ -151,7 +151,7 @@ class Generator(nn.Module):
         self.config = dict(resolution=resolution, channels=channels, z_dim=z_dim, w_dim=w_dim,
                            mapping_layers=mapping_layers, mapping_lr=mapping_lr)
         self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
-        self.precision, self.precision_from, self.clamp = torch.float32, resolution, None
+        self.precision, self.precision_from, self.clamp = None, resolution, None
 
         self.mapping = nn.ModuleList(EqualLinear(z_dim if i == 0 else w_dim, w_dim, lr_multiplier=mapping_lr)
                                      for i in range(mapping_layers))
@@ -234,7 +234,8 @@ class Generator(nn.Module):
                 break
             style = s[:, part.slice]
             if part.kind == "conv":
-                x = x.to(self.precision if part.resolution >= self.precision_from else s.dtype)
+                half = self.precision is not None and part.resolution >= self.precision_from
+                x = x.to(self.precision if half else s.dtype)
                 x = module(x.contiguous(memory_format=torch.channels_last), style, noise, self.clamp)
             else:
                 rgb = module(x, style, self.clamp)

@@ -42,7 +42,8 @@ _EXPRESSIONS = {
 _GLASSES = {
     "none": {"with": ("no glasses",), "is": ("without glasses", "not wearing glasses")},
     "glasses": {"with": ("glasses", "eyeglasses"), "wearing": ("glasses", "eyeglasses", "reading glasses")},
-    "sunglasses": {"with": ("sunglasses", "dark glasses"), "wearing": ("sunglasses", "dark glasses", "black sunglasses")},
+    "sunglasses": {"with": ("sunglasses", "dark glasses"),
+                   "wearing": ("sunglasses", "dark glasses", "black sunglasses")},
 }
 _FACIAL_HAIR = {
     "none": {"with": ("no beard", "no facial hair", "no moustache"), "is": ("clean shaven", "without a beard")},
@@ -68,7 +69,8 @@ def _phrase(attribute, choice, rng):
         return "wearing", f"{choice} clothes"
     if attribute == "background":
         return "before", f"{'an' if choice[0] in 'aeiou' else 'a'} {choice} background"
-    said = {"top": _TOPS, "expression": _EXPRESSIONS, "glasses": _GLASSES, "facial_hair": _FACIAL_HAIR}[attribute][choice]
+    said = {"top": _TOPS, "expression": _EXPRESSIONS, "glasses": _GLASSES, "facial_hair": _FACIAL_HAIR}
+    said = said[attribute][choice]
     kinds = [kind for kind, words in said.items() for _ in words]
     kind = rng.choice(kinds)
     return kind, rng.choice(said[kind])

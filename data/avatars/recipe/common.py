@@ -86,9 +86,11 @@ def load_or_train(path, model, optimizer, step, index, steps, *, save_every=500,
                     ours.lerp_(theirs, 1 - min(0.999, (i + 1) / (i + 10)))
         if (i + 1) % save_every == 0 or i + 1 == steps:
             left = (time.time() - started) / (i + 1 - first) * (steps - i - 1) / 60
-            print(f"{path.name}: step {i + 1:,} of {steps:,}, loss {np.mean(recent):.4f}, {left:.1f} min left", flush=True)
+            print(f"{path.name}: step {i + 1:,} of {steps:,}, loss {np.mean(recent):.4f}, {left:.1f} min left",
+                  flush=True)
             recent.clear()
             state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"rng": torch.get_rng_state(), "step": i + 1, "rates": rates}, checkpoint.with_suffix(".part"))
-            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            part = checkpoint.with_suffix(".part")
+            torch.save(state | {"rng": torch.get_rng_state(), "step": i + 1, "rates": rates}, part)
+            os.replace(part, checkpoint)
     return (average or model).eval()

@@ -205,5 +205,5 @@ def train_mapping(model, folder, *, seed, steps, batch=4096):
     load_or_train(folder / "mapping", mapping, optimizer, step, lambda i: None, steps)
     with torch.no_grad():
         generator.w_avg.copy_(torch.cat([generator.map(torch.randn(10_000, Z_DIM)) for _ in range(10)]).mean(0))
-    generator.precision, generator.precision_from = torch.float32, generator.resolution
+    generator.precision = None
     return generator.eval().requires_grad_(False)

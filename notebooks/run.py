@@ -1,0 +1,64 @@
+"""Run the notebooks top to bottom, headless.
+
+python notebooks/run.py            leaves executed copies and their pictures in build/
+python notebooks/run.py --save     also saves the notebooks here, with outputs and without a run's traces
+"""
+
+import argparse
+import base64
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build"
+
+
+def clean(notebook):
+    """Drop what differs from run to run or breaks a viewer: widget state, timings, the kernel's version."""
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                         "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
+        for output in cell.get("outputs", []):
+            if "data" in output:  # a saved widget shows nothing; the picture that follows each panel does
+                output["data"].pop("application/vnd.jupyter.widget-view+json", None)
+                output["metadata"] = {}
+    return notebook
+
+
+def save_pictures(notebook, folder):
+    """Write every picture of the outputs to `folder`; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind, content in output.get("data", {}).items():
+                if kind in ("image/jpeg", "image/png", "image/gif"):
+                    count += 1
+                    (folder / f"{count:02d}.{kind.split('/')[1]}").write_bytes(base64.b64decode(content))
+    return count
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", action="store_true", help="save the notebooks here too")
+    save = parser.parse_args().save
+    for path in sorted(HERE.glob("*.ipynb")):
+        started = time.time()
+        print(f"Running {path.name} ...", flush=True)
+        notebook = nbformat.read(path, as_version=4)
+        NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": HERE}}).execute()
+        pictures = save_pictures(notebook, BUILD / path.stem)
+        clean(notebook)
+        nbformat.write(notebook, BUILD / path.name)
+        if save:
+            nbformat.write(notebook, path)
+        print(f"  done in {time.time() - started:.0f} s: build/{path.name}, {pictures} pictures in build/{path.stem}/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
