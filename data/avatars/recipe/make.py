@@ -59,11 +59,11 @@ def main():
     judge = train_classifier.train(data, WORK, "judge", seed=11, width=32, steps=3000)
     critic = train_classifier.train(data, WORK, "critic", seed=12, width=24, steps=900)
     critic = critic.to(memory_format=torch.channels_last)
-    synthesis = train_generator.train_synthesis(data, WORK, critic, seed=21, steps=14_000)
+    synthesis = train_generator.train_synthesis(data, WORK, critic, seed=21, steps=11_000)
     generator = train_generator.train_mapping(synthesis, WORK, seed=51, steps=12_000)
-    clip_model = train_clip.train(data, WORK, seed=31, steps=1400)
+    clip_model = train_clip.train(data, WORK, seed=31, steps=2800)
     clip_model.config = {**train_clip.SIZES, "context_length": 77}
-    identity = train_identity.train(data, WORK, seed=41, steps=1800)
+    identity = train_identity.train(data, WORK, seed=41, steps=1600)
 
     parts = {"generator": generator, "clip": clip_model, "identity": identity, "classifier": judge}
     for name, module in parts.items():

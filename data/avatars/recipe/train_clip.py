@@ -60,21 +60,27 @@ def true_pairs(said, seen):
     return ((said[:, None] == seen[None]) | (said[:, None] < 0)).all(-1)
 
 
-def train(renders, folder, *, seed, steps, batch=128):
-    """Returns `clip.model.CLIP` with 77 tokens of context."""
+def train(renders, folder, *, seed, steps, batch=64, captions=4):
+    """Returns `clip.model.CLIP` with 77 tokens of context.
+
+    Each picture comes with several captions, since sentences are cheap to encode, and the picture's vector must also
+    tell every attribute through a linear layer that is thrown away afterwards: a caption names one or two
+    attributes, and small details (a mouth, a brow) would take far longer to be learned from captions alone.
+    """
     torch.manual_seed(seed)
     choices, _, images = renders
     seen = torch.from_numpy(labels(choices))
     model = CLIP(context_length=CONTEXT, **SIZES)
     model.token_embedding = ProjectedEmbedding(token_vectors(folder), SIZES["transformer_width"])
+    model.heads = nn.ModuleDict({name: nn.Linear(SIZES["embed_dim"], len(of)) for name, of in ATTRIBUTES.items()})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
     wrapper = ClipModel(model)
     model.requires_grad_(True)
 
     def step(i, index):
         rng = random.Random(seed * 1_000_003 + i)
-        sentences, said = [], torch.full((batch, len(ATTRIBUTES)), -1)
-        for row, number in enumerate(index):
+        sentences, said = [], torch.full((batch * captions, len(ATTRIBUTES)), -1)
+        for row, number in enumerate(np.repeat(index, captions)):
             text, facts = caption(choices[number], rng)
             sentences.append(text)
             for attribute, choice in facts.items():
@@ -84,10 +90,13 @@ def train(renders, folder, *, seed, steps, batch=128):
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(pictures)
             text = model.encode_text(clip.tokenize(sentences, CONTEXT))
+        told = sum(F.cross_entropy(head(image.float()), seen[index, k], ignore_index=-1)
+                   for k, head in enumerate(model.heads.values()))
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scores = model.logit_scale.exp().clamp(max=50) * text @ image.T
         loss = (F.cross_entropy(scores, pairs / pairs.sum(1, keepdim=True))
                 + F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])) / 2
+        loss = loss + 0.2 * told
         loss.backward()
         return loss
 
@@ -98,7 +107,8 @@ def train(renders, folder, *, seed, steps, batch=128):
 def extended(model):
     """The trained model with an ordinary token table and 77 positions; those beyond `CONTEXT` repeat the last."""
     full = CLIP(context_length=77, **SIZES)
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith("token_embedding")}
+    state = {name: value for name, value in model.state_dict().items()
+             if not name.startswith(("token_embedding", "heads"))}
     embedding = model.token_embedding
     state["token_embedding.weight"] = embedding.vectors @ embedding.map.detach()
     positions = state["positional_embedding"]

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from conftest import golden
+
+from helpers.images import open_image
+from helpers.inversion import invert, learning_rate, w_space
+
+
+def test_schedule_is_the_authors():
+    right = golden("learning_rate")
+    for t, rate in zip(right["t"].tolist(), right["lr"].tolist()):
+        assert learning_rate(t, 1, 0.1) == pytest.approx(rate, abs=1e-9)
+
+
+def test_w_space_covers_the_generators_own_w(domain):
+    generator, space = domain.generator, w_space(domain.generator)
+    w = generator.map(torch.randn(2000, generator.z_dim, generator=torch.Generator().manual_seed(99)))
+    v = (w - space.mean) @ space.axes.T / space.spread
+    assert v.std(dim=0).sub(1).abs().max() < 0.15
+    left = (w - space.mean - space.offset(v)).square().sum() / (w - space.mean).square().sum()
+    assert left < 0.01
+
+
+def test_a_sample_is_found_again(domain):
+    image = open_image(domain.samples[0], 64)
+    steps = []
+    w_plus, history = invert(domain, image, callback=lambda state: steps.append(state["step"]))
+    again = domain.generator(w_plus).clamp(-1, 1)
+    assert 10 * torch.log10(4 / (again - image).square().mean()) > 24
+    assert steps == list(range(1, len(history["loss"]) + 1))
+    read = [domain.classifier.read(x) for x in (image, again)]
+    same = [torch.equal(read[0][name][0], read[1][name][0]) for name in read[0]]
+    assert sum(same) >= len(same) - 1
+
+
+def test_stopping_returns_the_best_so_far(domain):
+    image = open_image(domain.samples[1], 64)
+    w_plus, history = invert(domain, image, callback=lambda state: state["step"] == 7)
+    assert len(history["loss"]) == 7 and w_plus.shape == (1, 10, domain.generator.w_dim)
+    first, _ = invert(domain, image, steps=1)
+    assert (domain.generator(w_plus) - image).abs().mean() < (domain.generator(first) - image).abs().mean()
+
+
+def test_an_image_of_another_size_is_refused(domain):
+    with pytest.raises(ValueError, match=r"must be \[N, 3, 64, 64\].*open_image"):
+        invert(domain, torch.zeros(1, 3, 32, 32))

@@ -1,0 +1,68 @@
+"""The committed notebooks: one real run, small, and readable everywhere."""
+
+import ast
+import re
+import runpy
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param, nbformat.read(request.param, as_version=4)
+
+
+def test_is_small_and_has_no_widget_state(notebook):
+    path, content = notebook
+    assert path.stat().st_size < 500_000
+    assert "widgets" not in content.metadata
+
+
+def test_outputs_are_of_one_run_top_to_bottom(notebook):
+    cells = [cell for cell in notebook[1].cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert "error" not in kinds and "display_data" in kinds
+
+
+def test_names_no_path_of_the_machine_it_ran_on(notebook):
+    text = nbformat.writes(notebook[1])
+    assert str(ROOT) not in text and "/site-packages/" not in text
+
+
+def test_cells_are_short(notebook):
+    for cell in notebook[1].cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 30, cell.source[:60]
+
+
+def test_shows_pictures_as_jpeg_and_asserts_its_claims(notebook):
+    cells = [cell for cell in notebook[1].cells if cell.cell_type == "code"]
+    kinds = {kind for cell in cells for output in cell.outputs for kind in output.get("data", {})}
+    assert "image/jpeg" in kinds and "image/png" not in kinds
+    asserts = [node for cell in cells for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
+    assert len(asserts) >= 6
+
+
+def test_folded_solutions_hold_code_that_parses(notebook):
+    solutions = [code for cell in notebook[1].cells if cell.cell_type == "markdown"
+                 for part in re.findall(r"<details>(.*?)</details>", cell.source, re.S)
+                 for code in re.findall(r"```python\n(.*?)```", part, re.S)]
+    assert len(solutions) == 3
+    for code in solutions:
+        ast.parse(code)
+
+
+def test_cleaning_drops_what_a_run_leaves_behind():
+    clean = runpy.run_path(str(ROOT / "notebooks" / "run.py"))["clean"]
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", dict(view))])
+    cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-ignore-output"]}
+    dirty = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}, "kernelspec": {"name": "x"}})
+    tidy = clean(dirty)
+    assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {"tags": ["nbval-ignore-output"]}
+    assert set(tidy.cells[0].outputs[0].data) == {"text/plain"}
