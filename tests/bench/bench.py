@@ -58,7 +58,8 @@ def main():
     load = [sys.executable, "-c", "from helpers.domains import load_domain; load_domain('avatars', 'cpu')"]
     report = {"threads": torch.get_num_threads(), "seconds": {}, "quality": {}}
     seconds = report["seconds"]
-    seconds["import and load"] = median_seconds(lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3)
+    seconds["import and load"] = median_seconds(
+        lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3)
     domain = load_domain("avatars", "cpu")
     method1 = notebook_functions("01_latent_optimization.ipynb")
     faces = torch.cat([images.open_image(path, domain.generator.resolution) for path in domain.samples])

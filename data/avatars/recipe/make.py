@@ -60,7 +60,7 @@ def main():
     critic = train_classifier.train(data, WORK, "critic", seed=12, width=24, steps=900)
     critic = critic.to(memory_format=torch.channels_last)
     synthesis = train_generator.train_synthesis(data, WORK, critic, seed=21, steps=11_000)
-    generator = train_generator.train_mapping(synthesis, WORK, seed=51, steps=12_000)
+    generator = train_generator.finish(synthesis)
     clip_model = train_clip.train(data, WORK, seed=31, steps=2800)
     clip_model.config = {**train_clip.SIZES, "context_length": 77}
     identity = train_identity.train(data, WORK, seed=41, steps=1600)

@@ -1,4 +1,4 @@
-"""Fit a StyleGAN2 generator to renders by regression: first the synthesis network, then z -> w.
+"""Fit a StyleGAN2 generator to renders by regression, then give it a mapping network z -> w.
 
 No discriminator: the synthesis network learns to draw the render of known choices, given as a w that is the
 sum of one learned vector per choice, variant and pose. Three things make its latent space one to edit in:
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from common import batches, load_or_train, to_image
 from torch import nn
-from world import ATTRIBUTES, COLUMNS, VARIANTS, draw, probabilities, render
+from world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
 
 from helpers.stylegan2 import Generator
 
 CHANNELS = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32}
-W_DIM, Z_DIM = 128, 64
+W_DIM = 128
 # Rows of w+ (10 at 64 px) and what they hold. "pose" is the four numbers of the pose.
 GROUPS = {
     "coarse": (range(0, 3), ("top", "clothes", "pose")),
@@ -75,8 +75,8 @@ class Synthesis(nn.Module):
     def __init__(self):
         super().__init__()
         self.codebook = Codebook()
-        self.generator = Generator(64, CHANNELS, z_dim=Z_DIM, w_dim=W_DIM, mapping_layers=8)
-        self.generator.mapping.requires_grad_(False)
+        self.generator = Generator(64, CHANNELS, z_dim=64, w_dim=W_DIM)
+        self.generator.mapping.requires_grad_(False)  # `finish` makes another
         for layer in self.generator.layers:  # nothing in this world is left to chance, so the noise stays off
             layer.noise_strength.requires_grad_(False)
 
@@ -161,49 +161,114 @@ def train_synthesis(renders, folder, critic, *, seed, steps, batch=32):
                          average=copy.deepcopy(model))
 
 
-def partition(z):
-    """Which avatar a z stands for: choices int64 [N, columns] and poses float [N, 4].
+# The mapping network is computed, not trained. One number of z decides one attribute (with its variant): the range
+# of a Gaussian is cut into intervals as likely as the choices, and every cut is a steep ramp made of two leaky
+# ReLUs. Trained networks blur such cuts, and a blurred cut is a face between two people.
+Z_DIM = 64
+STEEP = 500.0  # a ramp is 1 / STEEP wide, in standard deviations of z
+LIFT = 10.0  # added to a number to keep it positive, where a leaky ReLU is the identity (|z| is at most 8 here)
+POSE_LIMIT = 1.4  # a pose is the number divided by this, cut off at -1 and 1
+FIRST = ("hair_color", "top")  # decided by the first layer; the others by the second, which has room for them
 
-    Each column of choices owns a plane of z: the angle in it falls into arcs as long as the choices are likely.
-    Four more numbers of z are the pose. Angles do not change with z's length, which the mapping network ignores.
+
+def intervals(codebook, name):
+    """An attribute's entries in order: upper cuts of their intervals [K - 1] and their vectors [K, W_DIM]."""
+    shares, rows, most = [], [], max(VARIANTS.get(name, [1]))
+    for choice, share in enumerate(probabilities(name)):
+        count = VARIANTS[name][choice] if name in VARIANTS else 1
+        shares += [share / count] * count
+        rows += [choice * most + variant for variant in range(count)]
+    cuts = torch.special.ndtri(torch.tensor(shares, dtype=torch.float64).cumsum(0)[:-1])
+    return cuts, codebook.tables[name].weight.detach().double()[rows]
+
+
+class Wiring:
+    """Rows of one mapping layer's weight and bias, filled from the top; `add` returns the new row's number."""
+
+    def __init__(self, inputs):
+        self.weight = torch.zeros(W_DIM, inputs, dtype=torch.float64)
+        self.bias, self.used = torch.zeros(W_DIM, dtype=torch.float64), 0
+
+    def add(self, source, gain, bias):
+        """One unit that computes sqrt(2) * leaky_relu(gain * input[source] + bias)."""
+        self.weight[self.used, source], self.bias[self.used] = gain, bias
+        self.used += 1
+        return self.used - 1
+
+    def ramp(self, source, start, end, scale, offset):
+        """Two units whose difference, over sqrt(2), runs from 0.2 to 1 as (input - offset) / scale goes start to end."""
+        gain = 1 / (end - start)
+        return [self.add(source, gain / scale, -gain * (offset / scale + edge)) for edge in (start, end)]
+
+
+def build_mapping(codebook, generator):
+    """Write the mapping network that turns z into the codebook's w, and shift w so that all of it is positive.
+
+    The last activation is the identity for positive w only; the generator's style biases undo the shift.
     """
-    z = z / z.square().mean(dim=1, keepdim=True).sqrt()
-    choices = torch.zeros(len(z), len(COLUMNS), dtype=torch.int64)
-    for k, column in enumerate(COLUMNS):
-        turn = torch.atan2(z[:, 2 * k + 1], z[:, 2 * k]) / (2 * torch.pi) + 0.5
-        if column in ATTRIBUTES:
-            edges = torch.from_numpy(probabilities(column)).float().cumsum(0)[:-1]
-            choices[:, k] = torch.bucketize(turn, edges)
-        else:
-            attribute = column.removesuffix("_variant")
-            count = torch.tensor(VARIANTS[attribute])[choices[:, COLUMNS.index(attribute)]]
-            choices[:, k] = (turn * count).long().minimum(count - 1)
-    pose = z[:, 2 * len(COLUMNS):2 * len(COLUMNS) + 4]
-    return choices, torch.erf(pose / 2**0.5)
+    root = 2**0.5
+    first, second = Wiring(Z_DIM), Wiring(W_DIM)
+    third = torch.zeros(W_DIM, W_DIM, dtype=torch.float64)
+    start, low = torch.zeros(W_DIM, dtype=torch.float64), torch.zeros(W_DIM, dtype=torch.float64)
+    for source, name in enumerate(ATTRIBUTES):
+        cuts, vectors = intervals(codebook, name)
+        start, low = start + vectors[0], low + vectors.min(0).values
+        carried = None if name in FIRST else first.add(source, 1, LIFT)
+        for cut, step in zip(cuts, vectors.diff(dim=0)):
+            edges = cut - 0.5 / STEEP, cut + 0.5 / STEEP
+            if name in FIRST:
+                up, down = first.ramp(source, *edges, 1, 0)
+                unit = second.add(up, 1, 1)
+                second.weight[unit, down] = -1  # the ramp, 0.2 to 1 times sqrt(2), plus 1
+                gain, zero = 1 / (0.8 * 2), (0.2 * root + 1) * root
+                third[:, unit] += step * gain
+                start = start - step * gain * zero
+            else:
+                up, down = second.ramp(carried, *edges, root, root * LIFT)
+                third[:, up] += step / (0.8 * root)
+                third[:, down] -= step / (0.8 * root)
+                start = start - step * 0.25
+    for k in range(len(POSE)):
+        carried = first.add(len(ATTRIBUTES) + k, 1, LIFT)
+        up, down = second.ramp(carried, -POSE_LIMIT, POSE_LIMIT, root, root * LIFT)
+        vector = codebook.pose.weight.detach().double()[:, k]
+        third[:, up] += vector * 2 / (0.8 * root)  # 0.2 ... 1 becomes -1 ... 1
+        third[:, down] -= vector * 2 / (0.8 * root)
+        start, low = start - vector * 1.5, low - vector.abs()
 
-
-def train_mapping(model, folder, *, seed, steps, batch=4096):
-    """Teach the mapping network z -> w, for w of the finished codebook. Returns the finished generator."""
-    torch.manual_seed(seed)
-    generator = model.generator
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    mapping = generator.mapping.requires_grad_(True)
-    optimizer = torch.optim.Adam(mapping.parameters(), lr=3e-3, betas=(0.9, 0.99))
-
-    def target(z):
-        return model.codebook(*partition(z))
-
-    scale = target(torch.randn(10_000, Z_DIM)).var(dim=0).mean()
-
-    def step(i, index):
-        z = torch.randn(batch, Z_DIM)
-        loss = F.mse_loss(generator.map(z), target(z)) / scale
-        loss.backward()
-        return loss
-
-    load_or_train(folder / "mapping", mapping, optimizer, step, lambda i: None, steps)
+    shift = 0.1 - low
+    layers = ((first.weight, first.bias), (second.weight, second.bias), (third / root, (start + shift) / root))
     with torch.no_grad():
-        generator.w_avg.copy_(torch.cat([generator.map(torch.randn(10_000, Z_DIM)) for _ in range(10)]).mean(0))
-    generator.precision = None
+        for layer, (weight, bias) in zip(generator.mapping, layers):
+            layer.weight.copy_(weight / layer.weight_gain)
+            layer.bias.copy_(bias / layer.bias_gain)
+        for module in (*generator.layers, *generator.to_rgb):
+            module.affine.bias -= (module.affine.weight * module.affine.weight_gain) @ shift.float()
+        z = torch.randn(100_000, Z_DIM, generator=torch.Generator().manual_seed(0))
+        generator.w_avg.copy_(generator.map(z).mean(0))
+    return shift.float()
+
+
+def partition(z):
+    """Which avatar a z stands for: choices int64 [N, columns] and poses float [N, 4]; to check `build_mapping` by."""
+    u = z / z.square().mean(dim=1, keepdim=True).sqrt()
+    choices = torch.zeros(len(z), len(COLUMNS), dtype=torch.int64)
+    for k, name in enumerate(ATTRIBUTES):
+        share = torch.from_numpy(probabilities(name)).cumsum(0)
+        place = torch.special.ndtr(u[:, k].double())
+        choices[:, k] = torch.bucketize(place, share[:-1])
+        if name in VARIANTS:
+            below = torch.cat([torch.zeros(1).double(), share])[choices[:, k]]
+            count = torch.tensor(VARIANTS[name])[choices[:, k]]
+            within = (place - below) / torch.from_numpy(probabilities(name))[choices[:, k]]
+            choices[:, COLUMNS.index(f"{name}_variant")] = (within * count).long().clamp(min=0).minimum(count - 1)
+    return choices, (u[:, len(ATTRIBUTES):len(ATTRIBUTES) + len(POSE)] / POSE_LIMIT).clamp(-1, 1)
+
+
+def finish(model):
+    """The finished generator of a trained `Synthesis`: its synthesis network and a mapping network of its codebook."""
+    generator = Generator(64, CHANNELS, z_dim=Z_DIM, w_dim=W_DIM, mapping_layers=3, mapping_lr=1.0)
+    state = {name: value for name, value in model.generator.state_dict().items() if not name.startswith("mapping")}
+    generator.load_state_dict(state, strict=False)
+    build_mapping(model.codebook, generator)
     return generator.eval().requires_grad_(False)
