@@ -1,14 +1,47 @@
 """CLIP (Radford et al., arXiv 2103.00020): OpenAI's `clip.model.CLIP` behind two functions with unit vectors."""
 
+import importlib
+import importlib.util
+import sys
 import warnings
 from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
 
-import clip
 import torch
-from clip.simple_tokenizer import SimpleTokenizer
 from torch import nn
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
+
+
+class _LazyPackage(ModuleType):
+    """The `clip` package, whose own code runs at the first use of one of its functions.
+
+    It imports torchvision for a preprocessing we do not use, and with that three seconds of torch's compiler; its
+    modules `clip.model` and `clip.simple_tokenizer` need none of it.
+    """
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.__class__ = ModuleType
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def _import_clip():
+    if "clip" not in sys.modules:
+        spec = importlib.util.find_spec("clip")
+        places = spec.submodule_search_locations if spec else None
+        if not any(Path(place, "simple_tokenizer.py").exists() for place in places or []):
+            raise ImportError('OpenAI\'s CLIP is missing: pip install "clip-anytorch" ("clip" is something else).')
+        package = sys.modules["clip"] = _LazyPackage("clip")
+        package.__spec__, package.__path__, package.__file__ = spec, spec.submodule_search_locations, spec.origin
+        package.__package__ = "clip"
+    return importlib.import_module("clip.model").CLIP, importlib.import_module("clip.simple_tokenizer").SimpleTokenizer
+
+
+CLIP, SimpleTokenizer = _import_clip()
 
 
 def area_matrix(source, target):
@@ -73,13 +106,22 @@ class ClipModel(nn.Module):
     def _encode_sentence(self, text):
         if self.caution(text):
             warnings.warn(self.caution(text), stacklevel=4)
-        features = self.model.encode_text(clip.tokenize([text]).to(self.mean.device))[0]
+        features = self.model.encode_text(tokenize(text)[None].to(self.mean.device))[0]
         return features / features.norm()
+
+
+CONTEXT = 77  # tokens that CLIP reads
 
 
 @lru_cache(maxsize=1)
 def _tokenizer():
     return SimpleTokenizer()
+
+
+def tokenize(text):
+    """A sentence as int64 [77]: start, its byte pairs, end, zeros."""
+    tokens = _tokenizer().encoder["<|startoftext|>"], *_tokenizer().encode(text), _tokenizer().encoder["<|endoftext|>"]
+    return torch.tensor([*tokens, *[0] * (CONTEXT - len(tokens))])
 
 
 def check_prompt(text):
@@ -88,6 +130,6 @@ def check_prompt(text):
     if not text:
         raise ValueError("The prompt is empty: describe the face you want, for example: a person with glasses.")
     tokens = len(_tokenizer().encode(text)) + 2  # start and end
-    if tokens > 77:
-        raise ValueError(f"The prompt has {tokens} tokens and CLIP reads 77: shorten it.")
+    if tokens > CONTEXT:
+        raise ValueError(f"The prompt has {tokens} tokens and CLIP reads {CONTEXT}: shorten it.")
     return text

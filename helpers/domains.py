@@ -6,12 +6,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import clip.model
 import torch
 
 from .checkpoints import load_generator, read_safetensors
 from .classifier import AttributeClassifier
-from .clip_model import ClipModel
+from .clip_model import CLIP, ClipModel
 from .identity import IdentityNetwork
 from .stylegan2 import Generator
 
@@ -19,7 +18,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = ("avatars",)  # domains whose weights lie in data/
 
 
-@dataclass
+@dataclass(eq=False)  # compared and hashed by identity, so that results can be cached per domain
 class Domain:
     """Everything the three methods need of one kind of picture."""
 
@@ -66,7 +65,7 @@ def _load_embedded(folder, device):
     card = json.loads((folder / "domain.json").read_text("utf-8"))
     paths = {part: check_file(folder / f"{part}.safetensors", sha256) for part, sha256 in card["sha256"].items()}
     state, header = read_safetensors(paths["clip"])
-    model = clip.model.CLIP(**header["config"])
+    model = CLIP(**header["config"])
     model.load_state_dict(state)
     networks = {"identity": IdentityNetwork, "classifier": AttributeClassifier}
     for part, network in networks.items():

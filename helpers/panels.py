@@ -33,7 +33,7 @@ class OptimizationPanel:
         folder: where Save puts its files.
     """
 
-    def __init__(self, domain, invert, optimize, *, steps=200, lambda_l2=0.008, lambda_id=0.005, folder="."):
+    def __init__(self, domain, invert, optimize, *, steps=60, lambda_l2=0.001, lambda_id=0.1, folder="."):
         self.domain, self.invert, self.optimize, self.folder = domain, invert, optimize, Path(folder)
         self.image = None  # the picture chosen, [1, 3, R, R]
         self.source = self.result = None  # w_plus before and after

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from helpers.clip_model import area_matrix, check_prompt
+from helpers.clip_model import CLIP, area_matrix, check_prompt, tokenize
 
 
 @pytest.mark.parametrize("side", [256, 512, 1024])
@@ -45,3 +45,11 @@ def test_a_prompt_with_no_known_word_is_warned_of(domain, recwarn):
     assert not [w for w in recwarn if "met no word" in str(w.message)]
     with pytest.warns(UserWarning, match="met no word.*sunglasses"):
         domain.clip.encode_text(["zyzzyva quixotry"])
+
+
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")
+def test_is_openais_package(domain):
+    import clip
+    assert clip.model.CLIP is CLIP and isinstance(domain.clip.model, CLIP)
+    for text in ("a person with glasses", "Crème brûlée, don't!"):
+        assert torch.equal(tokenize(text), clip.tokenize([text])[0])

@@ -67,3 +67,22 @@ def test_equation_1_as_it_stands(domain, method1, faces):
     assert history["latent"][0] == 0 and history["identity"][0] == pytest.approx(0, abs=1e-5)
     _, without = method1["optimize_equation_1"](domain, faces[:1], PROMPT, steps=2, lambda_id=0)
     assert "identity" not in without
+
+
+def test_the_neutral_sentence_asks_for_nothing_and_breaks_nothing(domain, method1, faces):
+    result, history = method1["optimize_latent"](domain, faces[:1], domain.neutral, steps=5)
+    assert torch.isfinite(result).all() and all(value == value for value in history["loss"])
+
+
+def test_edits_do_what_is_asked_and_little_else(domain, method1, faces):
+    """A small version of `make bench`, judged by the classifier that drives nothing."""
+    before = domain.generator(faces)
+    done, kept = [], []
+    for prompt, attribute, wanted in (("a person with sunglasses", "glasses", "sunglasses"),
+                                      ("a person with purple hair", "hair_color", "purple"),
+                                      ("a surprised person", "expression", "surprised")):
+        after = domain.generator(method1["optimize_latent"](domain, faces, prompt, steps=40)[0])
+        old, new = domain.classifier.read(before), domain.classifier.read(after)
+        done.append((new[attribute][0] == domain.classifier.attributes[attribute].index(wanted)).float().mean())
+        kept += [(old[name][0] == new[name][0]).float().mean() for name in old if name != attribute]
+    assert torch.stack(done).mean() >= 0.65 and torch.stack(kept).mean() >= 0.8

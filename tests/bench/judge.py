@@ -19,14 +19,17 @@ def readings(classifier, image):
             for name, (choice, _) in classifier.read(image).items()}
 
 
-def hair_shows(seen, i):
-    return seen["top"][i] not in HAIRLESS or seen["facial_hair"][i] != "none"
+def shows(seen, i, name):
+    """Whether an attribute can be seen at all: not the colour of hidden hair, nor the clothes under a hijab."""
+    if name == "hair_color":
+        return seen["top"][i] not in HAIRLESS or seen["facial_hair"][i] != "none"
+    return name != "clothes" or seen["top"][i] != "hijab"
 
 
 def judge(classifier, before, after, prompt):
     """For faces that were not already so: how many are so afterwards, and how many other attributes stayed.
 
-    Hair colour counts only where hair can be seen both before and after.
+    Hair colour and clothes count only where they can be seen both before and after.
 
     Args: before, after: image [N, 3, R, R].
     Returns: success, list of bool; kept, {attribute: list of bool}.
@@ -36,7 +39,7 @@ def judge(classifier, before, after, prompt):
     faces = [i for i in range(len(before)) if old[attribute][i] != wanted]
     success = [new[attribute][i] == wanted for i in faces]
     kept = {name: [old[name][i] == new[name][i] for i in faces
-                   if name != "hair_color" or (hair_shows(old, i) and hair_shows(new, i))]
+                   if shows(old, i, name) and shows(new, i, name)]
             for name in old if name != attribute}
     return success, kept
 

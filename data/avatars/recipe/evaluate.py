@@ -98,7 +98,7 @@ def measure_generator(domain, count=3000, seed=7):
 def measure_inversion(domain):
     """Encode the 32 samples: PSNR of each in dB, and the share of attributes that read the same."""
     images = torch.cat([open_image(path, domain.generator.resolution) for path in domain.samples])
-    w_plus = torch.cat([invert(domain, image[None])[0] for image in images])
+    w_plus = torch.cat([invert(domain, part)[0] for part in images.split(8)])
     with torch.no_grad():
         again = domain.generator(w_plus)
     psnr = 10 * torch.log10(4 / (again.clamp(-1, 1) - images).square().flatten(1).mean(1))

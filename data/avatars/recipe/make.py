@@ -53,28 +53,30 @@ def write_samples(count=32, side=256):
         Image.fromarray(render(choices[i], poses[i], side)).save(folder / f"avatar_{i:02d}.png", optimize=True)
 
 
-def main():
-    torch.manual_seed(0)
-    data = renders(160_000, 64, TRAIN_SEED, WORK)
-    judge = train_classifier.train(data, WORK, "judge", seed=11, width=32, steps=3000)
-    critic = train_classifier.train(data, WORK, "critic", seed=12, width=24, steps=900)
-    critic = critic.to(memory_format=torch.channels_last)
-    synthesis = train_generator.train_synthesis(data, WORK, critic, seed=21, steps=11_000)
-    generator = train_generator.finish(synthesis)
-    clip_model = train_clip.train(data, WORK, seed=31, steps=2800)
-    clip_model.config = {**train_clip.SIZES, "context_length": 77}
-    identity = train_identity.train(data, WORK, seed=41, steps=1600)
-
-    parts = {"generator": generator, "clip": clip_model, "identity": identity, "classifier": judge}
+def package(parts):
+    """Write {name: network} to data/avatars, with the card that `load_domain` reads."""
     for name, module in parts.items():
         save_module(DATA / f"{name}.safetensors", module, half=name != "generator")
-    write_samples()
     card = {
         "neutral": "a person", "prompts": PROMPTS, "alpha": 4.0, "beta": 0.15, "licence": LICENCE,
         "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
         "words": words_of_captions(),
     }
     (DATA / "domain.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def main():
+    torch.manual_seed(0)
+    data = renders(160_000, 64, TRAIN_SEED, WORK)
+    judge = train_classifier.train(data, WORK, "judge", seed=11, width=32, steps=2900)
+    critic = train_classifier.train(data, WORK, "critic", seed=12, width=24, steps=900)
+    critic = critic.to(memory_format=torch.channels_last)
+    synthesis = train_generator.train_synthesis(data, WORK, critic, seed=21, steps=9500)
+    clip_model = train_clip.train(data, WORK, seed=31, steps=4900)
+    identity = train_identity.train(data, WORK, seed=41, steps=1600)
+    package({"generator": train_generator.finish(synthesis), "clip": clip_model, "identity": identity,
+             "classifier": judge})
+    write_samples()
     evaluate.main(WORK)
 
 

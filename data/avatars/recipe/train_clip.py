@@ -114,4 +114,5 @@ def extended(model):
     positions = state["positional_embedding"]
     state["positional_embedding"] = torch.cat([positions, positions[-1:].expand(77 - CONTEXT, -1)])
     full.load_state_dict(state)
+    full.config = {**SIZES, "context_length": 77}
     return full.eval()

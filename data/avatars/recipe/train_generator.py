@@ -196,7 +196,7 @@ class Wiring:
         return self.used - 1
 
     def ramp(self, source, start, end, scale, offset):
-        """Two units whose difference, over sqrt(2), runs from 0.2 to 1 as (input - offset) / scale goes start to end."""
+        """Two units whose difference over sqrt(2) runs from 0.2 to 1 as (input - offset) / scale runs start to end."""
         gain = 1 / (end - start)
         return [self.add(source, gain / scale, -gain * (offset / scale + edge)) for edge in (start, end)]
 

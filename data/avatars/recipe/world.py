@@ -51,8 +51,13 @@ def hair_is_visible(choices):
 
 
 def labels(choices):
-    """What a picture shows: int64 [N, number of attributes], -1 where hair has a colour no one can see."""
+    """What a picture shows: int64 [N, number of attributes], -1 for what no one can see.
+
+    That is the colour of hair that is covered or absent, and the clothes under a hijab.
+    """
     seen = choices[:, :len(ATTRIBUTES)].copy()
+    hijab = choices[:, COLUMNS.index("top")] == ATTRIBUTES["top"].index("hijab")
+    seen[hijab, list(ATTRIBUTES).index("clothes")] = -1
     seen[~hair_is_visible(choices), list(ATTRIBUTES).index("hair_color")] = -1
     return seen
 
