@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from train_classifier import accuracy
-from train_identity import verification
-from world import ATTRIBUTES, HAIRLESS_TOPS, TEST_SEED, labels, probabilities, renders
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
+
+from train_classifier import accuracy  # noqa: E402
+from train_identity import verification  # noqa: E402
+from world import ATTRIBUTES, HAIRLESS_TOPS, TEST_SEED, labels, probabilities, renders  # noqa: E402
 
 from helpers.domains import load_domain  # noqa: E402
 from helpers.images import open_image  # noqa: E402
