@@ -23,10 +23,9 @@ def clean(notebook):
                          "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
-        for output in cell.get("outputs", []):
-            if "data" in output:  # a saved widget shows nothing; the picture that follows each panel does
-                output["data"].pop("application/vnd.jupyter.widget-view+json", None)
-                output["metadata"] = {}
+        if cell.cell_type == "code":  # a saved widget shows nothing; the picture that follows each panel does
+            cell.outputs = [output for output in cell.outputs
+                            if "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
     return notebook
 
 

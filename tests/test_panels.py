@@ -45,14 +45,14 @@ def test_run_changes_the_picture_and_strength_blends(panel):
     assert before == panel.before.value and panel.strength.disabled
     run(panel)
     after = panel.after.value
-    assert after != before and not panel.strength.disabled and "done after 200 steps" in panel.status.value
+    assert after != before and not panel.strength.disabled and "done after 60 steps" in panel.status.value
     panel.strength.value = 0
     source = panel.after.value
     panel.strength.value = 0.5
     assert len({before, after, source, panel.after.value}) == 4
     panel.strength.value = 0
     assert panel.after.value == source
-    assert panel.progress.value == panel.progress.max == 200
+    assert panel.progress.value == panel.progress.max == 60
 
 
 def test_stop_keeps_the_best_so_far(panel):
