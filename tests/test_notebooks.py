@@ -62,7 +62,8 @@ def test_cleaning_drops_what_a_run_leaves_behind():
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", dict(view))])
     cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-ignore-output"]}
-    dirty = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}, "kernelspec": {"name": "x", "display_name": "X"}})
+    dirty = nbformat.v4.new_notebook(cells=[cell])
+    dirty.metadata = nbformat.from_dict({"widgets": {"state": {}}, "kernelspec": {"name": "x", "display_name": "X"}})
     tidy = clean(dirty)
     assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {"tags": ["nbval-ignore-output"]}
     assert tidy.cells[0].outputs == []
