@@ -41,19 +41,31 @@ def from_nvidia_state(state):
     return generator.eval().requires_grad_(False)
 
 
+def save_tensors(path, tensors, **header):
+    """Write {name: tensor} and a header as safetensors; an old file stays until the new one is whole.
+
+    Raises: OSError, for example of a full disk; nothing half-written is left then.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, part,
+                  metadata={key: json.dumps(value) for key, value in header.items()})
+        part.replace(path)
+    except SafetensorError as error:  # what the library makes of a failed write
+        raise OSError(f"{path.name} could not be written ({error})") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def save_module(path, module, *, half=False, **notes):
-    """Write a module's tensors and its `config` as safetensors; an old file stays until the new one is whole.
+    """Write a module's tensors and its `config`.
 
     Args: half: store in half the space, as float16; notes: what else to keep in the file's header.
     """
-    path = Path(path)
     state = {name: value.half() if half and value.is_floating_point() else value
              for name, value in module.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    header = {"config": module.config, **notes}
-    save_file({name: value.contiguous() for name, value in state.items()}, part,
-              metadata={key: json.dumps(value) for key, value in header.items()})
-    part.replace(path)
+    save_tensors(path, state, config=module.config, **notes)
 
 
 def read_safetensors(path):

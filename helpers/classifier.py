@@ -48,3 +48,20 @@ class AttributeClassifier(nn.Module):
         """image [N, 3, R, R] -> {attribute: (choice [N], confidence [N])}, the most likely choice of each attribute."""
         best = {name: logits.softmax(dim=1).max(dim=1) for name, logits in self(image).items()}
         return {name: (probability.indices, probability.values) for name, probability in best.items()}
+
+    def changes(self, before, after):
+        """What reads differently after an edit, a line per image [N, 3, R, R]."""
+        old, new = self.read(before), self.read(after)
+        lines = []
+        for i in range(len(before)):
+            pairs = {name: (choices[old[name][0][i]], choices[new[name][0][i]])
+                     for name, choices in self.attributes.items()}
+            lines.append("; ".join(f"{name}: {a} -> {b}" for name, (a, b) in pairs.items() if a != b) or "nothing")
+        return lines
+
+    def count(self, before, after, attribute, wanted):
+        """Shares of images [N, 3, R, R] that show the wanted choice afterwards, and of other attributes unchanged."""
+        old, new = self.read(before), self.read(after)
+        there = new[attribute][0] == self.attributes[attribute].index(wanted)
+        kept = torch.stack([old[name][0] == new[name][0] for name in old if name != attribute])
+        return there.float().mean().item(), kept.float().mean().item()

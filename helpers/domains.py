@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -31,6 +32,9 @@ class Domain:
     prompts: tuple[str, ...]  # to start from
     alpha: float  # method 3's strength ...
     beta: float  # ... and disentanglement
+    psi: float  # the truncation that random images look best at: 0.7 for photographs
+    rows: dict[str, slice]  # the rows of w_plus that are coarse, medium and fine
+    fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     samples: tuple[Path, ...] = field(default=())  # pictures that stand in for a user's own
 
@@ -73,11 +77,15 @@ def _load_embedded(folder, device):
         networks[part] = network(**header["config"])
         networks[part].load_state_dict(state)
         networks[part].eval().requires_grad_(False).to(device)
+    generator = load_generator(paths["generator"]).to(device)
+    rows = [slice(*ends) for ends in pairwise([0, *card["split"], generator.num_layers])]
     return Domain(
-        name=folder.name, generator=load_generator(paths["generator"]).to(device),
+        name=folder.name, generator=generator,
         clip=ClipModel(model, frozenset(card["words"])).to(device), **networks,
+        rows=dict(zip(("coarse", "medium", "fine"), rows)), fingerprint=card["sha256"]["generator"],
         neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
-        licence=card["licence"], samples=tuple(sorted((folder / "samples").glob("*.png"))))
+        psi=card["psi"], licence=card["licence"],
+        samples=tuple(sorted((folder / "samples").glob("*.png"))))
 
 
 def check_file(path, sha256):

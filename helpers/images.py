@@ -4,6 +4,8 @@ from io import BytesIO
 
 import numpy as np
 import torch
+from IPython.display import Image as Picture
+from IPython.display import display
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 
@@ -76,6 +78,11 @@ def grid(images, columns=None, size=None):
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % columns * width, i // columns * height))
     return sheet
+
+
+def show(images, columns=None, size=80):
+    """Display images [N, 3, R, R] side by side in a notebook."""
+    display(Picture(to_jpeg(grid(images, columns, size), quality=75)))
 
 
 def to_jpeg(image, size=None, quality=90):

@@ -1,41 +1,12 @@
 """An image becomes a latent by gradient descent, as in StyleGAN2's projector (1912.04958, appendix D)."""
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
 from .criteria import identity_distance
-
-
-class WSpace:
-    """Where the generator's own w live: mean, principal axes and spread along each, from 10,000 samples.
-
-    A step of 1 along an axis of `offset` is one standard deviation there, so one learning rate fits every
-    generator, and a change cannot leave the span of w for places where no face was ever drawn.
-    """
-
-    def __init__(self, generator, samples=10_000, seed=0):
-        noise = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            w = generator.map(noise.to(generator.w_avg.device))
-        self.mean = w.mean(dim=0)
-        _, spread, axes = torch.linalg.svd(w - self.mean, full_matrices=False)
-        spread = spread / math.sqrt(samples)
-        kept = spread > 0.02 * spread[0]
-        self.axes, self.spread = axes[kept], spread[kept]  # [K, w_dim], [K]
-        self.dim = len(self.spread)
-
-    def offset(self, v):
-        """v [..., K], in standard deviations -> the change of w [..., w_dim]."""
-        return (v * self.spread) @ self.axes
-
-
-@lru_cache(maxsize=4)
-def w_space(generator):
-    """The `WSpace` of a generator, computed once."""
-    return WSpace(generator)
+from .latents import w_space
 
 
 def learning_rate(step, steps, rate, warm_up=0.05, cool_down=0.25):

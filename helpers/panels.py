@@ -12,9 +12,11 @@ import ipywidgets as widgets
 import torch
 
 from . import images
+from .latents import random_w_plus
 
 MODELS = threading.Lock()  # whoever runs the networks holds it
 SIDE = 256  # pixels of a picture in a panel
+LABEL = {"description_width": "90px"}
 
 
 def uploaded(upload):
@@ -23,41 +25,37 @@ def uploaded(upload):
     return bytes(files[-1]["content"]) if files else None
 
 
-class OptimizationPanel:
-    """Method 1: choose a face, type a prompt, run, watch, stop, blend, save.
+class FacePanel:
+    """What all panels share: choose a face, type a prompt, run in the background, stop, blend, save.
+
+    A panel of its own says, in `_settings`, which widgets a run reads; in `_edit`, what a run does; in `_ready`,
+    whether there is an edit to show; in `_edited`, which w_plus it is at a strength.
 
     Args:
         domain: a `Domain`.
         invert: as `helpers.inversion.invert`.
-        optimize: as notebook 1's `optimize_latent`.
         folder: where Save puts its files.
     """
 
-    def __init__(self, domain, invert, optimize, *, steps=60, lambda_l2=0.001, lambda_id=0.1, folder="."):
-        self.domain, self.invert, self.optimize, self.folder = domain, invert, optimize, Path(folder)
+    def __init__(self, domain, invert, folder):
+        self.domain, self.invert, self.folder = domain, invert, Path(folder)
         self.image = None  # the picture chosen, [1, 3, R, R]
-        self.source = self.result = None  # w_plus before and after
+        self.source = None  # its w_plus, once it is known
         self._inverted = {}  # picture's name -> w_plus, so that a face is encoded once
         self._thread, self._stop, self._busy = None, threading.Event(), False
         self._seed = 0
 
         choices = [(path.stem.replace("_", " "), str(path)) for path in domain.samples] + [("random face", "random")]
-        label = {"description_width": "90px"}
-        self.face = widgets.Dropdown(options=choices, description="face", style=label)
+        self.face = widgets.Dropdown(options=choices, description="face", style=LABEL)
         self.again = widgets.Button(description="another random face", icon="random")
         self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file")
         self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
-                                       ensure_option=False, style=label, layout=widgets.Layout(width="440px"))
-        self.steps = widgets.IntSlider(value=steps, min=20, max=300, step=20, description="steps", style=label)
-        self.lambda_l2 = widgets.FloatSlider(value=lambda_l2, min=0, max=max(0.02, 3 * lambda_l2), step=0.001,
-                                             readout_format=".3f", description="lambda_l2", style=label)
-        self.lambda_id = widgets.FloatSlider(value=lambda_id, min=0, max=max(0.5, 3 * lambda_id), step=0.005,
-                                             readout_format=".3f", description="lambda_id", style=label)
+                                       ensure_option=False, style=LABEL, layout=widgets.Layout(width="440px"))
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
         self.stop = widgets.Button(description="Stop", icon="stop", disabled=True)
         self.progress = widgets.IntProgress(value=0, min=0, max=1, layout=widgets.Layout(width="240px"))
         self.status = widgets.HTML()
-        self.strength = widgets.FloatSlider(value=1, min=0, max=1.5, step=0.05, description="strength", style=label,
+        self.strength = widgets.FloatSlider(value=1, min=0, max=1.5, step=0.05, description="strength", style=LABEL,
                                             disabled=True)
         self.before, self.after = (widgets.Image(format="jpeg", width=SIDE, height=SIDE) for _ in range(2))
         self.save_png = widgets.Button(description="Save PNG", disabled=True)
@@ -72,16 +70,16 @@ class OptimizationPanel:
         self.save_png.on_click(lambda button: self._save("png"))
         self.save_gif.on_click(lambda button: self._save("gif"))
 
+    def _arrange(self, *controls):
+        """Lay the panel out, the panel's own controls in a row under the prompt."""
         row, column = widgets.HBox, widgets.VBox
         wrap = widgets.Layout(flex_flow="row wrap")
         self.widget = column([
-            row([self.face, self.again, self.upload], layout=wrap), self.prompt,
-            row([self.steps, self.lambda_l2, self.lambda_id], layout=wrap),
+            row([self.face, self.again, self.upload], layout=wrap), self.prompt, row(controls, layout=wrap),
             row([self.run, self.stop, self.progress], layout=wrap), self.status,
             row([column([widgets.HTML(title), picture]) for title, picture in
                  (("before", self.before), ("after", self.after))], layout=wrap),
             row([self.strength, self.save_png, self.save_gif], layout=wrap)])
-        self._choose()
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -93,11 +91,14 @@ class OptimizationPanel:
 
     # Choosing a face
 
-    def _show_source(self, image):
-        self.image, self.source, self.result = image, None, None
+    def _show_source(self, image, w_plus=None):
+        self.image, self.source = image, w_plus
         self.before.value = self.after.value = images.to_jpeg(image, SIDE)
+        self._set_ready()
+
+    def _set_ready(self):
         for control in (self.strength, self.save_png, self.save_gif):
-            control.disabled = True
+            control.disabled = not self._ready()
 
     def _choose(self):
         if self._busy:
@@ -115,12 +116,10 @@ class OptimizationPanel:
             self.face.value = "random"  # comes back here through the observer
             return
         self._seed, self._name = self._seed + 1, None
-        noise = torch.randn(1, self.domain.generator.z_dim, generator=torch.Generator().manual_seed(self._seed))
-        generator = self.domain.generator
         with MODELS, torch.no_grad():
-            w_plus = generator.broadcast(generator.map(noise.to(self.domain.device), truncation=0.7))
-            self._show_source(generator(w_plus))
-        self.source = w_plus
+            w_plus = random_w_plus(self.domain, 1, self._seed)
+            image = self.domain.generator(w_plus)
+        self._show_source(image, w_plus)
 
     def _open(self):
         content = uploaded(self.upload)
@@ -143,8 +142,7 @@ class OptimizationPanel:
         self._busy = True
         self._stop.clear()
         self._set_busy(True)
-        settings = (self.prompt.value, self.steps.value, self.lambda_l2.value, self.lambda_id.value)
-        self._thread = threading.Thread(target=self._work, args=settings, daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(self.prompt.value, self._settings()), daemon=True)
         self._thread.start()
 
     def wait(self, seconds=None):
@@ -152,7 +150,7 @@ class OptimizationPanel:
         if self._thread:
             self._thread.join(seconds)
 
-    def _work(self, prompt, steps, lambda_l2, lambda_id):
+    def _work(self, prompt, settings):
         def run():
             if not MODELS.acquire(blocking=False):
                 self.say("Waiting for another run to end.")
@@ -163,19 +161,11 @@ class OptimizationPanel:
                     self.source = self._encode()
                 if self._stop.is_set():
                     return self.say("Stopped before the edit began.")
-                self.say(f"Editing: {prompt}")
-                self.result, history = self.optimize(
-                    self.domain, self.source, prompt, steps=steps, lambda_l2=lambda_l2, lambda_id=lambda_id,
-                    callback=self._watch)
-                end = "stopped" if self._stop.is_set() else "done"
-                self.say(f"{prompt}: {end} after {len(history['loss'])} steps. {self.domain.clip.caution(prompt)}")
+                self.say(f"{self._edit(prompt, **settings)} {self.domain.clip.caution(prompt)}")
             finally:
                 MODELS.release()
-            self._prompt = prompt
-            for control in (self.strength, self.save_png, self.save_gif):
-                control.disabled = False
-            self._busy = False
-            self.strength.value = 1
+            self._prompt, self._busy = prompt, False
+            self._set_ready()
             self._blend()
 
         self._guard(run)
@@ -194,7 +184,7 @@ class OptimizationPanel:
     def _watch(self, state):
         self.progress.max, self.progress.value = state["steps"], state["step"]
         if state["step"] % 5 == 0 or state["step"] == state["steps"]:
-            self.after.value = images.to_jpeg(state["image"], SIDE)
+            self.after.value = images.to_jpeg(state["image"][:1], SIDE)
         return self._stop.is_set()
 
     def _set_busy(self, busy):
@@ -205,13 +195,12 @@ class OptimizationPanel:
     # Looking at the result
 
     def blended(self, strength):
-        """The image at a strength, 0 the source and 1 the result."""
-        w_plus = self.source if strength == 0 else self.source + strength * (self.result - self.source)
+        """The image at a strength; 0 is the source."""
         with torch.no_grad():
-            return self.domain.generator(w_plus)
+            return self.domain.generator(self.source if strength == 0 else self._edited(strength))
 
     def _blend(self):
-        if self.result is None or self._busy:
+        if not self._ready() or self._busy:
             return
         with MODELS:
             self.after.value = images.to_jpeg(self.blended(self.strength.value), SIDE)
@@ -238,3 +227,101 @@ class OptimizationPanel:
             action()
         except Exception as error:
             self.say(f"{error}" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}")
+
+
+class OptimizationPanel(FacePanel):
+    """Method 1: every run searches for an edit of this face.
+
+    Args:
+        domain, invert, folder: as `FacePanel`.
+        optimize: as notebook 1's `optimize_latent`.
+    """
+
+    def __init__(self, domain, invert, optimize, *, steps=60, lambda_l2=0.001, lambda_id=0.1, folder="."):
+        self.optimize, self.result = optimize, None  # w_plus after the edit
+        super().__init__(domain, invert, folder)
+        self.steps = widgets.IntSlider(value=steps, min=20, max=300, step=20, description="steps", style=LABEL)
+        self.lambda_l2 = widgets.FloatSlider(value=lambda_l2, min=0, max=max(0.02, 3 * lambda_l2), step=0.001,
+                                             readout_format=".3f", description="lambda_l2", style=LABEL)
+        self.lambda_id = widgets.FloatSlider(value=lambda_id, min=0, max=max(0.5, 3 * lambda_id), step=0.005,
+                                             readout_format=".3f", description="lambda_id", style=LABEL)
+        self._arrange(self.steps, self.lambda_l2, self.lambda_id)
+        self._choose()
+
+    def _settings(self):
+        return dict(steps=self.steps.value, lambda_l2=self.lambda_l2.value, lambda_id=self.lambda_id.value)
+
+    def _show_source(self, image, w_plus=None):
+        self.result = None
+        super()._show_source(image, w_plus)
+
+    def _edit(self, prompt, **settings):
+        self.say(f"Editing: {prompt}")
+        self.result, history = self.optimize(self.domain, self.source, prompt, callback=self._watch, **settings)
+        self.strength.value = 1
+        return f"{prompt}: {'stopped' if self._stop.is_set() else 'done'} after {len(history['loss'])} steps."
+
+    def _ready(self):
+        return self.result is not None
+
+    def _edited(self, strength):
+        return self.source + strength * (self.result - self.source)
+
+
+class MapperPanel(FacePanel):
+    """Method 2: a mapper is trained once per prompt, then edits every face at once.
+
+    Args:
+        domain, invert, folder: as `FacePanel`.
+        find: prompt -> a trained mapper, or None if there is none yet.
+        train: (prompt, callback) -> a trained mapper, kept so that `find` finds it.
+        apply: as notebook 2's `apply_mapper`.
+    """
+
+    def __init__(self, domain, invert, find, train, apply, *, folder="."):
+        self.find, self.train, self.apply, self.mapper = find, train, apply, None
+        super().__init__(domain, invert, folder)
+        self.strength.min, self.strength.max = -1, 2
+        self.networks = [widgets.Checkbox(value=True, description=name, indent=False,
+                                          layout=widgets.Layout(width="90px")) for name in domain.rows]
+        for box in self.networks:
+            box.observe(lambda change: self._blend(), "value")
+        self.prompt.observe(lambda change: self._guard(self._look_up), "value")
+        self._arrange(*self.networks)
+        self._choose()
+        self._guard(self._look_up)
+
+    def _settings(self):
+        return {}
+
+    def _look_up(self):
+        if self._busy:
+            return self.say("A run is under way: the new prompt counts when it has ended; press Run again then.")
+        self._prompt, self.mapper = self.prompt.value, None
+        self.mapper = self.find(self._prompt)
+        self._set_ready()
+        self._blend()
+        if self.mapper is None:
+            self.say("There is no mapper for this prompt yet: Run trains one.")
+        elif self.source is None:
+            self.say("There is a mapper for this prompt: Run finds the latent of this picture first.")
+        else:
+            self.say(f"{self._prompt}: move the strength.")
+
+    def _show_source(self, image, w_plus=None):
+        super()._show_source(image, w_plus if self._name is None else self._inverted.get(self._name))
+        self._blend()
+
+    def _edit(self, prompt):
+        self.mapper = self.find(prompt)
+        if self.mapper is None:
+            self.say(f"Training a mapper: {prompt}")
+            self.mapper = self.train(prompt, self._watch)
+        return f"{prompt}: {'stopped; this is the best so far' if self._stop.is_set() else 'move the strength'}."
+
+    def _ready(self):
+        return self.mapper is not None and self.source is not None
+
+    def _edited(self, strength):
+        acting = [box.description for box in self.networks if box.value]
+        return self.apply(self.domain, self.mapper, self.source, strength, acting)

@@ -3,7 +3,8 @@ import torch
 from conftest import golden
 
 from helpers.images import open_image
-from helpers.inversion import invert, learning_rate, w_space
+from helpers.inversion import invert, learning_rate
+from helpers.latents import w_space
 
 
 def test_schedule_is_the_authors():

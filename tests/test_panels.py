@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.panels import OptimizationPanel, uploaded
+from helpers.panels import MapperPanel, OptimizationPanel, uploaded
 
 
 @pytest.fixture
@@ -152,3 +152,89 @@ def test_the_error_of_a_run_is_one_escaped_line(panel):
     run(panel)
     assert panel.status.value == "RuntimeError: &lt;b&gt;broken&lt;/b&gt;" and not panel.run.disabled
     assert torch.is_tensor(panel.source)
+
+
+@pytest.fixture
+def mapper_panel(domain, tmp_path):
+    """A panel with one ready text, and a training that is short."""
+    mappers = {"a bald person": 0.3}
+    encoded = []
+
+    def invert(domain, image, callback):
+        encoded.append(image)
+        return domain.generator.broadcast(domain.generator.w_avg[None]), {"loss": [1.0]}
+
+    def train(prompt, callback):
+        if prompt == "a broken person":
+            raise ValueError("no mapper for that")
+        for step in range(1, 11):
+            if callback({"step": step, "steps": 10, "image": encoded[0]}):
+                break
+        mappers[prompt] = -0.2
+        return mappers[prompt]
+
+    def apply(domain, mapper, w_plus, strength, only):
+        edited = w_plus.clone()
+        for name in only:
+            edited[:, domain.rows[name]] += strength * mapper
+        return edited
+
+    panel = MapperPanel(domain, invert, mappers.get, train, apply, folder=tmp_path)
+    panel.mappers, panel.encoded = mappers, encoded
+    return panel
+
+
+def test_a_ready_mapper_edits_at_once_and_follows_the_slider(mapper_panel):
+    panel = mapper_panel
+    panel.prompt.value = "a bald person"
+    assert "Run finds the latent" in panel.status.value and panel.strength.disabled
+    run(panel)
+    edited = panel.after.value
+    assert edited != panel.before.value and not panel.strength.disabled
+    panel.strength.value = 0
+    source = panel.after.value
+    panel.strength.value = -1
+    assert len({edited, source, panel.after.value}) == 3
+    panel.strength.value = 1
+    assert panel.after.value == edited
+    panel.again.click()  # a random face needs no encoding: the picture follows at once
+    assert panel.after.value not in (edited, panel.before.value) and len(panel.encoded) == 1
+
+
+def test_each_network_can_be_switched_off(mapper_panel):
+    panel = mapper_panel
+    panel.prompt.value = "a bald person"
+    run(panel)
+    seen = {panel.after.value}
+    for box in panel.networks:
+        box.value = False
+        seen.add(panel.after.value)
+    assert len(seen) == 4
+    panel.strength.value = 0.5
+    last = panel.after.value
+    panel.strength.value = 0
+    assert panel.after.value == last  # no network acts
+
+
+def test_a_new_text_is_trained_once(mapper_panel):
+    panel = mapper_panel
+    panel.prompt.value = "a person with an afro"
+    assert "Run trains one" in panel.status.value
+    run(panel)
+    assert "a person with an afro" in panel.mappers and panel.progress.value == 10
+    assert "move the strength" in panel.status.value and not panel.strength.disabled
+    panel.prompt.value = "a bald person"
+    assert "move the strength" in panel.status.value
+    panel.prompt.value = "a broken person"
+    assert panel.strength.disabled
+    run(panel)
+    assert panel.status.value == "no mapper for that" and not panel.run.disabled
+
+
+def test_a_mapper_that_cannot_be_read_is_one_line(mapper_panel):
+    def fails(prompt):
+        raise ValueError("x.safetensors is a mapper of another generator")
+
+    mapper_panel.find = fails
+    mapper_panel.prompt.value = "a bald person"
+    assert "another generator" in mapper_panel.status.value and mapper_panel.strength.disabled

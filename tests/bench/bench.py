@@ -1,7 +1,8 @@
-"""`make bench`: what the README's tables say, measured here. Writes build/bench.json and build/edits.jpg.
+"""`make bench`: what the README's tables say, measured here. Writes build/bench.json and build/edits_*.jpg.
 
-python tests/bench/bench.py              times, and the quality of notebook 1's default, on 32 faces
-python tests/bench/bench.py --plain 8    only the same table for equation (1) as it stands, on the first 8 faces
+python tests/bench/bench.py                              times, and the quality of each notebook's default
+python tests/bench/bench.py --judge "method 2"           only the quality of what is named ("equation 1" too)
+python tests/bench/bench.py --judge ... --fresh 2026     on 32 avatars drawn with this seed, not the samples
 """
 
 import argparse
@@ -12,17 +13,38 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "data" / "avatars" / "recipe")]
 
-from conftest import notebook_functions  # noqa: E402
 from judge import ASKED, faces_to_judge, judge, summary  # noqa: E402
 
 from helpers import images  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
+from helpers.latents import gallery  # noqa: E402
+from helpers.notebook_code import notebook_code  # noqa: E402
+
+
+def method_1(domain, latents, prompt):
+    return notebook_code("01_latent_optimization")["optimize_latent"](domain, latents, prompt)[0]
+
+
+def equation_1(domain, latents, prompt):
+    return notebook_code("01_latent_optimization")["optimize_equation_1"](domain, latents, prompt)[0]
+
+
+def method_2(domain, latents, prompt):
+    code = notebook_code("02_latent_mapper")
+    started = time.perf_counter()
+    mapper, _ = code["train_mapper"](domain, prompt, code["training_latents"](domain))
+    print(f"  trained in {time.perf_counter() - started:.0f} s", end="", flush=True)
+    return code["apply_mapper"](domain, mapper, latents)
+
+
+METHODS = {"method 1": method_1, "equation 1": equation_1, "method 2": method_2}
 
 
 def median_seconds(action, repeats):
@@ -36,11 +58,35 @@ def median_seconds(action, repeats):
     return statistics.median(times)
 
 
-def quality(domain, optimize, latents):
+def measure_times(domain):
+    """Seconds of what a reader waits for."""
+    one, two = notebook_code("01_latent_optimization"), notebook_code("02_latent_mapper")
+    face = images.open_image(domain.samples[0], domain.generator.resolution)
+    load = [sys.executable, "-c", "from helpers.domains import load_domain; load_domain('avatars', 'cpu')"]
+    source, prompt = invert(domain, face, steps=20)[0], "a person with glasses"
+    mapper, batch = two["load_mapper"](two["mapper_path"](domain, prompt), domain), source.repeat(32, 1, 1)
+
+    @torch.no_grad()
+    def apply(latents):
+        return domain.generator(two["apply_mapper"](domain, mapper, latents))
+
+    training = two["training_latents"](domain)
+    return {
+        "import and load": median_seconds(lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3),
+        "encode one image": median_seconds(lambda: invert(domain, face), 3),
+        "faces to start from, once": median_seconds(lambda: gallery.__wrapped__(domain), 1),
+        "method 1, 200 steps": median_seconds(lambda: one["optimize_latent"](domain, source, prompt, steps=200), 3),
+        "method 2, training": median_seconds(lambda: two["train_mapper"](domain, prompt, training), 1),
+        "method 2, one image": median_seconds(lambda: apply(source), 100),
+        "method 2, one image of 32": median_seconds(lambda: apply(batch), 10) / 32,
+    }
+
+
+def quality(domain, method, latents):
     """The ten prompts on all faces: a table, and the edited images of each prompt."""
     before, results, edited, rows = faces_to_judge(domain, latents), {}, {}, {}
     for prompt in ASKED:
-        edited[prompt] = faces_to_judge(domain, optimize(domain, latents, prompt)[0])
+        edited[prompt] = faces_to_judge(domain, method(domain, latents, prompt))
         success, kept = results[prompt] = judge(domain.classifier, before, edited[prompt], prompt)
         shares = [sum(values) / len(values) for values in kept.values() if values]
         rows[prompt] = {"faces": len(success), "asked attribute there": sum(success) / len(success),
@@ -51,44 +97,39 @@ def quality(domain, optimize, latents):
     return {"asked attribute there": success, "others unchanged": kept, "prompts": rows}, edited
 
 
-def judge_equation_1(count):
-    domain = load_domain("avatars", "cpu")
-    faces = torch.cat([images.open_image(path, domain.generator.resolution) for path in domain.samples[:count]])
-    optimize = notebook_functions("01_latent_optimization.ipynb")["optimize_equation_1"]
-    print(f"notebook 1, equation (1) as it stands, {count} faces", flush=True)
-    report, _ = quality(domain, optimize, invert(domain, faces)[0])
-    (ROOT / "build" / "bench_equation_1.json").write_text(json.dumps(report, indent=1) + "\n")
+def faces_of(domain, seed):
+    """The 32 samples, or 32 fresh avatars drawn with a seed: image [32, 3, R, R]."""
+    side = domain.generator.resolution
+    if seed is None:
+        return torch.cat([images.open_image(path, side) for path in domain.samples])
+    from common import to_image
+    from world import draw, render
+    choices, poses = draw(32, np.random.default_rng(seed))
+    return to_image(np.stack([render(*one, side) for one in zip(choices, poses)]))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plain", type=int, metavar="FACES", help="judge equation (1) as it stands on so many faces")
-    plain = parser.parse_args().plain
-    if plain:
-        return judge_equation_1(plain)
-    load = [sys.executable, "-c", "from helpers.domains import load_domain; load_domain('avatars', 'cpu')"]
-    report = {"threads": torch.get_num_threads(), "seconds": {}, "quality": {}}
-    seconds = report["seconds"]
-    seconds["import and load"] = median_seconds(
-        lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3)
+    parser.add_argument("--judge", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--fresh", type=int, metavar="SEED", help="judge on fresh avatars")
+    options = parser.parse_args()
     domain = load_domain("avatars", "cpu")
-    method1 = notebook_functions("01_latent_optimization.ipynb")
-    faces = torch.cat([images.open_image(path, domain.generator.resolution) for path in domain.samples])
-    seconds["encode one image"] = median_seconds(lambda: invert(domain, faces[:1]), 3)
-    latents = torch.cat([invert(domain, part)[0] for part in faces.split(8)])
-    seconds["faces to start from, once"] = median_seconds(lambda: method1["gallery"].__wrapped__(domain), 1)
-    seconds["one 200-step optimization"] = median_seconds(
-        lambda: method1["optimize_latent"](domain, latents[:1], "a person with glasses", steps=200), 3)
-    print(json.dumps(seconds, indent=1), flush=True)
-
-    print("notebook 1, recommended: faces, asked attribute there, others unchanged", flush=True)
-    report["quality"]["recommended"], edited = quality(domain, method1["optimize_latent"], latents)
-    shown = [0, 2, 5, 9, 13, 21]
-    rows = [faces_to_judge(domain, latents)[shown], *(after[shown] for after in edited.values())]
     (ROOT / "build").mkdir(exist_ok=True)
-    sheet = torch.cat(rows).unflatten(0, (len(rows), len(shown))).transpose(0, 1).flatten(0, 1)
-    (ROOT / "build" / "edits.jpg").write_bytes(images.to_jpeg(images.grid(sheet, columns=len(rows), size=96)))
-    (ROOT / "build" / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    target = ROOT / "build" / "bench.json"
+    report = json.loads(target.read_text()) if target.exists() else {}
+    if not options.judge:
+        report["threads"], report["seconds"] = torch.get_num_threads(), measure_times(domain)
+        print(json.dumps(report["seconds"], indent=1), flush=True)
+    latents = torch.cat([invert(domain, part)[0] for part in faces_of(domain, options.fresh).split(8)])
+    for name in options.judge or ("method 1", "method 2"):
+        key = name if options.fresh is None else f"{name}, fresh faces {options.fresh}"
+        print(f"{key}: faces, asked attribute there, others unchanged", flush=True)
+        report[key], edited = quality(domain, METHODS[name], latents)
+        shown = [0, 2, 5, 9, 13, 21]
+        rows = torch.stack([faces_to_judge(domain, latents)[shown], *(after[shown] for after in edited.values())])
+        sheet = images.grid(rows.transpose(0, 1).flatten(0, 1), columns=len(rows), size=96)
+        (ROOT / "build" / f"edits_{key.replace(' ', '_')}.jpg").write_bytes(images.to_jpeg(sheet))
+        target.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def package(parts):
     for name, module in parts.items():
         save_module(DATA / f"{name}.safetensors", module, half=name != "generator")
     card = {
-        "neutral": "a person", "prompts": PROMPTS, "alpha": 4.0, "beta": 0.15, "licence": LICENCE,
+        "neutral": "a person", "prompts": PROMPTS, "alpha": 4.0, "beta": 0.15, "psi": 1.0, "split": [3, 7],
+        "licence": LICENCE,
         "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
         "words": words_of_captions(),
     }
