@@ -1,6 +1,7 @@
 """Run the notebooks top to bottom, headless.
 
 python notebooks/run.py            leaves executed copies and their pictures in build/
+python notebooks/run.py 02         only those whose names begin so
 python notebooks/run.py --save     also saves the notebooks here, with outputs and without a run's traces
 """
 
@@ -45,8 +46,9 @@ def save_pictures(notebook, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", action="store_true", help="save the notebooks here too")
-    save = parser.parse_args().save
-    for path in sorted(HERE.glob("*.ipynb")):
+    parser.add_argument("names", nargs="*", default=[""], help="beginnings of the notebooks' names")
+    options = parser.parse_args()
+    for path in sorted(path for path in HERE.glob("*.ipynb") if path.name.startswith(tuple(options.names))):
         started = time.time()
         print(f"Running {path.name} ...", flush=True)
         notebook = nbformat.read(path, as_version=4)
@@ -54,7 +56,7 @@ def main():
         pictures = save_pictures(notebook, BUILD / path.stem)
         clean(notebook)
         nbformat.write(notebook, BUILD / path.name)
-        if save:
+        if options.save:
             nbformat.write(notebook, path)
         print(f"  done in {time.time() - started:.0f} s: build/{path.name}, {pictures} pictures in build/{path.stem}/")
 

@@ -18,6 +18,7 @@ import train_classifier  # noqa: E402
 import train_clip  # noqa: E402
 import train_generator  # noqa: E402
 import train_identity  # noqa: E402
+import train_mappers  # noqa: E402
 from captions import caption  # noqa: E402
 from world import TRAIN_SEED, draw, render, renders  # noqa: E402
 
@@ -78,6 +79,7 @@ def main():
     package({"generator": train_generator.finish(synthesis), "clip": clip_model, "identity": identity,
              "classifier": judge})
     write_samples()
+    train_mappers.main(WORK)
     evaluate.main(WORK)
 
 
