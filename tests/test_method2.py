@@ -29,8 +29,8 @@ def authors_state(keys):
     """The golden file's random weights, under the authors' names."""
     def draw(key):
         shape = (512,) if key.endswith("bias") else (512, 512)
-        values = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape, dtype=np.float32)
-        return torch.from_numpy(values) * (10 if key.endswith("bias") else 100)
+        random = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+        return torch.from_numpy(random.standard_normal(shape).astype(np.float32)) * (10 if key.endswith("bias") else 100)
 
     return {f"mapper.{key}": draw(key) for key in keys}
 
@@ -204,11 +204,13 @@ def test_the_mappers_that_came_along_do_what_they_say(domain, method2):
     """A small version of `make bench`, on faces that no training saw."""
     faces = random_w_plus(domain, 24, seed=99, truncation=1)
     before = domain.generator(faces)
+    done = []
     for prompt, asked in method2["READY"].items():
-        mapper = method2["find_mapper"](domain, prompt)
-        there, kept = domain.classifier.count(before, domain.generator(method2["apply_mapper"](domain, mapper, faces)),
-                                              *asked)
-        assert there >= 0.7 and kept >= 0.75, (prompt, there, kept)
+        after = domain.generator(method2["apply_mapper"](domain, method2["find_mapper"](domain, prompt), faces))
+        there, kept = domain.classifier.count(before, after, *asked)
+        assert there >= 0.6 and kept >= 0.85, (prompt, there, kept)
+        done.append(there)
+    assert sum(done) / len(done) >= 0.85
 
 
 def test_two_processes_train_the_same_mapper(domain, method2, tmp_path):

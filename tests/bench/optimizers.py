@@ -15,7 +15,7 @@ from pytorch_optimizer import Ranger  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.notebook_code import notebook_code  # noqa: E402
 
-PROMPTS = ("a bald person", "a person with purple hair", "a laughing person")
+PROMPTS = ("a bald person", "a person with purple hair")
 RANGER = dict(betas=(0.95, 0.999), eps=1e-5, k=6, alpha=0.5, use_gc=True)  # as the authors set it
 
 
