@@ -30,7 +30,8 @@ def authors_state(keys):
     def draw(key):
         shape = (512,) if key.endswith("bias") else (512, 512)
         random = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-        return torch.from_numpy(random.standard_normal(shape).astype(np.float32)) * (10 if key.endswith("bias") else 100)
+        values = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+        return values * (10 if key.endswith("bias") else 100)
 
     return {f"mapper.{key}": draw(key) for key in keys}
 
