@@ -17,6 +17,7 @@ from .latents import random_w_plus
 MODELS = threading.Lock()  # whoever runs the networks holds it
 SIDE = 256  # pixels of a picture in a panel
 LABEL = {"description_width": "90px"}
+WIDE = {"width": "auto"}  # as wide as its text
 
 
 def uploaded(upload):
@@ -47,8 +48,8 @@ class FacePanel:
 
         choices = [(path.stem.replace("_", " "), str(path)) for path in domain.samples] + [("random face", "random")]
         self.face = widgets.Dropdown(options=choices, description="face", style=LABEL)
-        self.again = widgets.Button(description="another random face", icon="random")
-        self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file")
+        self.again = widgets.Button(description="another random face", icon="random", layout=WIDE)
+        self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file", layout=WIDE)
         self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
                                        ensure_option=False, style=LABEL, layout=widgets.Layout(width="440px"))
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
