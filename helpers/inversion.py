@@ -25,7 +25,7 @@ def pyramid_distance(image, target):
     return total
 
 
-def invert(domain, image, *, steps=200, callback=None):
+def invert(domain, image, *, steps=300, callback=None):
     """Find the w_plus whose image is `image`.
 
     Args:

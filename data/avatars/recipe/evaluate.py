@@ -71,10 +71,7 @@ def measure_clip(domain, images, truth):
     for attribute, choice, sentence in SYNONYMS:
         guess, right = zero_shot(domain, features, truth, attribute, ZERO_SHOT[attribute] | {choice: sentence})
         number = ATTRIBUTES[attribute].index(choice)
-        known = right >= 0
-        # Both errors count: pictures of the choice that are missed, and others that are taken for it.
-        found, wrong = (guess == number)[right == number].mean(), (guess == number)[known & (right != number)].mean()
-        words[sentence] = float((found + 1 - wrong) / 2) if found > 0.5 else float(found)
+        words[sentence] = float((guess == number)[right == number].mean())
     return result, words
 
 
