@@ -25,7 +25,7 @@ def pyramid_distance(image, target):
     return total
 
 
-def invert(domain, image, *, steps=300, callback=None):
+def invert(domain, image, *, steps=200, callback=None):
     """Find the w_plus whose image is `image`.
 
     Args:
@@ -55,9 +55,10 @@ def invert(domain, image, *, steps=300, callback=None):
     try:
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, 0.15)
-            # Noise on w at first, so that the search is not caught by the nearest small dip.
+            # Noise on w at first, so that the search is not caught by the nearest small dip; the same for all images,
+            # so that an image is found alike alone and in a batch.
             jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2
-            jitter = (jitter * torch.randn(v.shape, generator=noise)).to(v.device) if jitter else 0
+            jitter = (jitter * torch.randn(v.shape[1:], generator=noise)).to(v.device) if jitter else 0
             w_plus = space.mean + space.offset(v + jitter)
             drawn = generator(w_plus)
             pixels = pyramid_distance(drawn, image)
