@@ -57,6 +57,12 @@ def test_folded_solutions_hold_code_that_parses(notebook):
         ast.parse(code)
 
 
+def test_all_notebooks_begin_with_the_same_set_up_cell():
+    first = {next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+             for path in NOTEBOOKS}
+    assert len(first) == 1 and "REPOSITORY" in first.pop()
+
+
 def test_cleaning_drops_what_a_run_leaves_behind():
     clean = runpy.run_path(str(ROOT / "notebooks" / "run.py"))["clean"]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
