@@ -68,7 +68,7 @@ class ClipModel(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
         self._resize = lru_cache(maxsize=8)(self._resize)
-        self._encode_sentence = lru_cache(maxsize=4096)(self._encode_sentence)
+        self._sentences = {}  # what was encoded before
 
     def _resize(self, side, dtype, device):
         return area_matrix(side, self.size).to(device, dtype)
@@ -93,7 +93,11 @@ class ClipModel(nn.Module):
         """list of N sentences -> unit vectors [N, D]. A ValueError says what is wrong with a sentence."""
         if isinstance(texts, str):
             raise TypeError("encode_text takes a list of sentences, not one string.")
-        return torch.stack([self._encode_sentence(check_prompt(text)) for text in texts])
+        texts = [check_prompt(text) for text in texts]
+        new = [text for text in dict.fromkeys(texts) if text not in self._sentences]
+        if new:
+            self._encode(new)
+        return torch.stack([self._sentences[text] for text in texts])
 
     def caution(self, text):
         """A sentence of warning if the model has met no word of the text in training, else an empty string."""
@@ -103,11 +107,13 @@ class ClipModel(nn.Module):
         return f'This small CLIP has met no word of "{text}" and goes by their likeness to those it knows: {known}.'
 
     @torch.no_grad()
-    def _encode_sentence(self, text):
-        if self.caution(text):
-            warnings.warn(self.caution(text), stacklevel=4)
-        features = self.model.encode_text(tokenize(text)[None].to(self.mean.device))[0]
-        return features / features.norm()
+    def _encode(self, texts):
+        cautions = [self.caution(text) for text in texts]
+        if any(cautions):
+            warnings.warn(next(filter(None, cautions)), stacklevel=3)
+        tokens = torch.stack([tokenize(text) for text in texts]).to(self.mean.device)
+        features = torch.cat([self.model.encode_text(part) for part in tokens.split(100)])
+        self._sentences.update(zip(texts, features / features.norm(dim=1, keepdim=True)))
 
 
 CONTEXT = 77  # tokens that CLIP reads

@@ -31,7 +31,7 @@ class Domain:
     neutral: str  # the sentence that is true of every picture
     prompts: tuple[str, ...]  # to start from
     alpha: float  # method 3's strength ...
-    beta: float  # ... and disentanglement
+    beta: float  # ... and disentanglement: a threshold below 1, or how many channels to leave
     psi: float  # the truncation that random images look best at: 0.7 for photographs
     rows: dict[str, slice]  # the rows of w_plus that are coarse, medium and fine
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other

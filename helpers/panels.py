@@ -326,3 +326,77 @@ class MapperPanel(FacePanel):
     def _edited(self, strength):
         acting = [box.description for box in self.networks if box.value]
         return self.apply(self.domain, self.mapper, self.source, strength, acting)
+
+
+class GlobalPanel(FacePanel):
+    """Method 3: two sentences, two sliders, and the picture follows; edits can be put on top of one another.
+
+    Args:
+        domain, invert, folder: as `FacePanel`.
+        direction: as notebook 3's `global_direction`.
+    """
+
+    def __init__(self, domain, invert, direction, *, folder="."):
+        self.direction, self.kept = direction, []  # kept: (sentence, alpha * direction) of each edit below this one
+        super().__init__(domain, invert, folder)
+        self.neutral = widgets.Text(value=domain.neutral, description="neutral", style=LABEL, continuous_update=False)
+        self.prompt.continuous_update = False
+        self.strength.description, self.strength.min, self.strength.max = "alpha", -10, 10
+        self.strength.step, self.strength.value = 0.1, domain.alpha
+        self.beta = widgets.IntSlider(value=domain.beta, min=1, max=domain.generator.style_dim, style=LABEL,
+                                      description="beta", readout_format="d")  # how many channels to leave
+        self.keep = widgets.Button(description="Keep this edit", icon="plus", layout=WIDE)
+        self.forget = widgets.Button(description="Forget kept edits", icon="trash", layout=WIDE)
+        for control in (self.prompt, self.neutral, self.beta):
+            control.observe(lambda change: self._look_up(), "value")
+        self.keep.on_click(lambda button: self._keep())
+        self.forget.on_click(lambda button: self._forget())
+        self._arrange(self.neutral, self.beta, self.keep, self.forget)
+        self._choose()
+        self._look_up()
+
+    def _settings(self):
+        return {}
+
+    def _look_up(self):
+        if self._busy:
+            return self.say("A run is under way: the change counts when it has ended.")
+        self._step = None
+        self._guard(self._find)
+        self._set_ready()
+        self._guard(self._blend)
+
+    def _find(self):
+        self._prompt = self.prompt.value
+        self._step = self.direction(self.domain, self.neutral.value, self._prompt, beta=self.beta.value)
+        kept = f" on top of {', '.join(sentence for sentence, _ in self.kept)}" if self.kept else ""
+        ask = "move alpha" if self.source is not None else "Run finds the latent of this picture first"
+        channels = int((self._step != 0).sum())
+        self.say(f"{self._prompt}{kept}, {channels} channels: {ask}. {self.domain.clip.caution(self._prompt)}")
+
+    def _show_source(self, image, w_plus=None):
+        super()._show_source(image, w_plus if self._name is None else self._inverted.get(self._name))
+        self._blend()
+
+    def _edit(self, prompt):
+        self._find()
+        return f"{prompt}: move alpha."
+
+    def _ready(self):
+        return self.source is not None and getattr(self, "_step", None) is not None
+
+    def blended(self, strength):
+        """The image at a strength, with the kept edits below it; 0 without any is the source."""
+        with torch.no_grad():
+            s = self.domain.generator.styles(self.source)
+            return self.domain.generator.synthesize(s + sum(step for _, step in self.kept) + strength * self._step)
+
+    def _keep(self):
+        if self._ready():
+            self.kept.append((self._prompt, self.strength.value * self._step))
+            self.strength.value = 0
+            self.say(f"Kept: {', '.join(sentence for sentence, _ in self.kept)}. Type the next sentence.")
+
+    def _forget(self):
+        self.kept.clear()
+        self._look_up()

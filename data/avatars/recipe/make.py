@@ -23,6 +23,8 @@ from captions import caption  # noqa: E402
 from world import TRAIN_SEED, draw, render, renders  # noqa: E402
 
 from helpers.checkpoints import save_module  # noqa: E402
+from helpers.domains import load_domain  # noqa: E402
+from helpers.notebook_code import notebook_code  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "models", ROOT / "data" / "avatars"
 SAMPLE_SEED = 3
@@ -59,7 +61,7 @@ def package(parts):
     for name, module in parts.items():
         save_module(DATA / f"{name}.safetensors", module, half=name != "generator")
     card = {
-        "neutral": "a person", "prompts": PROMPTS, "alpha": 4.0, "beta": 0.15, "psi": 1.0, "split": [3, 7],
+        "neutral": "a person", "prompts": PROMPTS, "alpha": 3.5, "beta": 400, "psi": 1.0, "split": [3, 7],
         "licence": LICENCE,
         "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
         "words": words_of_captions(),
@@ -80,6 +82,7 @@ def main():
              "classifier": judge})
     write_samples()
     train_mappers.main(WORK)
+    notebook_code("03_global_directions")["keep_sweep"](load_domain("avatars", "cpu"), DATA / "sweep.safetensors")
     evaluate.main(WORK)
 
 
