@@ -337,7 +337,8 @@ class GlobalPanel(FacePanel):
     """
 
     def __init__(self, domain, invert, direction, *, folder="."):
-        self.direction, self.kept = direction, []  # kept: (sentence, alpha * direction) of each edit below this one
+        self.direction, self._step = direction, None
+        self.kept = []  # (sentence, alpha * direction) of each edit below this one
         super().__init__(domain, invert, folder)
         self.neutral = widgets.Text(value=domain.neutral, description="neutral", style=LABEL, continuous_update=False)
         self.prompt.continuous_update = False
@@ -353,7 +354,6 @@ class GlobalPanel(FacePanel):
         self.forget.on_click(lambda button: self._forget())
         self._arrange(self.neutral, self.beta, self.keep, self.forget)
         self._choose()
-        self._look_up()
 
     def _settings(self):
         return {}
@@ -376,14 +376,14 @@ class GlobalPanel(FacePanel):
 
     def _show_source(self, image, w_plus=None):
         super()._show_source(image, w_plus if self._name is None else self._inverted.get(self._name))
-        self._blend()
+        self._look_up()
 
     def _edit(self, prompt):
         self._find()
         return f"{prompt}: move alpha."
 
     def _ready(self):
-        return self.source is not None and getattr(self, "_step", None) is not None
+        return self.source is not None and self._step is not None
 
     def blended(self, strength):
         """The image at a strength, with the kept edits below it; 0 without any is the source."""

@@ -37,6 +37,12 @@ def method2():
 
 
 @pytest.fixture(scope="session")
+def method3():
+    from helpers.notebook_code import notebook_code
+    return notebook_code("03_global_directions")
+
+
+@pytest.fixture(scope="session")
 def faces(domain):
     """Four latents of random faces, [4, L, w_dim]."""
     generator = domain.generator

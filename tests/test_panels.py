@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.panels import MapperPanel, OptimizationPanel, uploaded
+from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel, uploaded
 
 
 @pytest.fixture
@@ -238,3 +238,61 @@ def test_a_mapper_that_cannot_be_read_is_one_line(mapper_panel):
     mapper_panel.find = fails
     mapper_panel.prompt.value = "a bald person"
     assert "another generator" in mapper_panel.status.value and mapper_panel.strength.disabled
+
+
+@pytest.fixture
+def live(domain, tmp_path):
+    """Method 3's panel on a stand-in for `global_direction`; its random faces need no encoding."""
+    def direction(domain, neutral, target, beta):
+        domain.clip.encode_text([neutral, target])
+        step = torch.zeros(domain.generator.style_dim)
+        step[:beta] = len(target) / 10
+        return step
+
+    def invert(domain, image, callback):
+        return domain.generator.broadcast(domain.generator.w_avg[None]), {"loss": [1.0]}
+
+    panel = GlobalPanel(domain, invert, direction, folder=tmp_path)
+    panel.face.value = "random"
+    return panel
+
+
+def test_sliders_and_sentences_move_the_picture_at_once(live):
+    seen = {live.after.value}
+    for change in (lambda: setattr(live.strength, "value", 1.5), lambda: setattr(live.beta, "value", 30),
+                   lambda: setattr(live.prompt, "value", "a person with a very long beard"),
+                   lambda: live.again.click()):
+        change()
+        seen.add(live.after.value)
+    assert len(seen) == 5 and not live.strength.disabled
+    live.strength.value = 0
+    assert torch.equal(live.blended(0), live.domain.generator(live.source)) and live.after.value == live.before.value
+    live.prompt.value = " "
+    assert "prompt is empty" in live.status.value and live.strength.disabled
+    live.prompt.value = "a bald person"
+    assert "move alpha" in live.status.value and not live.strength.disabled
+
+
+def test_kept_edits_stay_below_the_next_and_can_be_forgotten(live):
+    live.beta.value, live.strength.value = 30, 2
+    first = live.after.value
+    live.keep.click()
+    assert live.strength.value == 0 and live.after.value == first and "Kept" in live.status.value
+    live.prompt.value, live.strength.value = "an angry person", 2
+    assert live.after.value != first and "on top of" in live.status.value
+    live.strength.value = 0
+    assert live.after.value == first
+    live.forget.click()
+    assert live.after.value == live.before.value
+
+
+def test_a_picture_of_ones_own_is_encoded_first(live):
+    live.face.value = live.face.options[0][1]
+    assert live.strength.disabled and "Run finds the latent" in live.status.value
+    run(live)
+    assert not live.strength.disabled and live.source is not None
+    before = live.after.value
+    live.strength.value = -3
+    assert live.after.value != before
+    live.save_png.click()
+    assert "Saved" in live.status.value and len(list(live.folder.glob("*.png"))) == 1

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from helpers.domains import load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
 from helpers.latents import gallery  # noqa: E402
 from helpers.notebook_code import notebook_code  # noqa: E402
+
+notebook_code = lru_cache(notebook_code)  # so that what a notebook caches is made once
 
 
 def method_1(domain, latents, prompt):
@@ -44,13 +47,32 @@ def method_2(domain, latents, prompt):
     return code["apply_mapper"](domain, mapper, latents)
 
 
-METHODS = {"method 1": method_1, "equation 1": equation_1, "method 2": method_2}
+def method_3(domain, latents, prompt, alpha=None, **options):
+    direction = notebook_code("03_global_directions")["global_direction"](domain, domain.neutral, prompt, **options)
+    return domain.generator.styles(latents) + (domain.alpha if alpha is None else alpha) * direction
 
 
-def median_seconds(action, repeats):
-    """Median wall time of an action, after one run to warm up."""
-    action()
+def method_3_sweep(domain, latents, prompt):
+    return method_3(domain, latents, prompt, alpha=9.0, beta=20, method="sweep")
+
+
+def method_3_gradient(domain, latents, prompt):
+    return method_3(domain, latents, prompt, alpha=9.0, beta=20, method="gradient")
+
+
+# Sentences not asked before, for timing a new one.
+THINGS = ("a hat", "a bun", "long hair", "a blue shirt", "pink hair", "a moustache", "green hair", "a turban",
+          "red hair", "a beanie", "a hoodie", "dreadlocks", "gray hair", "a yellow shirt", "dark skin", "a hijab")
+NEW = [f"a person with {thing}" for thing in THINGS]
+METHODS = {"method 1": method_1, "equation 1": equation_1, "method 2": method_2, "method 3": method_3,
+           "method 3 sweep": method_3_sweep, "method 3 gradient": method_3_gradient}
+
+
+def median_seconds(action, repeats, warm_up=True):
+    """Median wall time of an action, by default after one run to warm up."""
     times = []
+    if warm_up:
+        action()
     for _ in range(repeats):
         start = time.perf_counter()
         action()
@@ -70,7 +92,14 @@ def measure_times(domain):
     def apply(latents):
         return domain.generator(two["apply_mapper"](domain, mapper, latents))
 
-    training = two["training_latents"](domain)
+    training, three, sentences = two["training_latents"](domain), notebook_code("03_global_directions"), iter(NEW)
+    with torch.no_grad():
+        s = domain.generator.styles(source)
+    step = domain.alpha * three["global_direction"](domain, domain.neutral, prompt)  # also makes the random faces
+
+    def new_text(method):
+        return three["global_direction"](domain, domain.neutral, next(sentences), method=method)
+
     return {
         "import and load": median_seconds(lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3),
         "encode one image": median_seconds(lambda: invert(domain, face), 3),
@@ -79,6 +108,13 @@ def measure_times(domain):
         "method 2, training": median_seconds(lambda: two["train_mapper"](domain, prompt, training), 1),
         "method 2, one image": median_seconds(lambda: apply(source), 100),
         "method 2, one image of 32": median_seconds(lambda: apply(batch), 10) / 32,
+        "method 3, random faces, once": median_seconds(lambda: three["random_faces"].__wrapped__(domain), 1),
+        "method 3, sweep, once": median_seconds(lambda: three["sweep"](domain), 1, warm_up=False),
+        "method 3, a new text": median_seconds(lambda: new_text("samples"), 5),
+        "method 3, a new text by the sweep": median_seconds(lambda: new_text("sweep"), 5),
+        "method 3, a new text by the gradient": median_seconds(lambda: new_text("gradient"), 3),
+        "method 3, slider to picture": median_seconds(
+            lambda: images.to_jpeg(domain.generator.synthesize(s + step), 256), 100),
     }
 
 
@@ -121,7 +157,7 @@ def main():
         report["threads"], report["seconds"] = torch.get_num_threads(), measure_times(domain)
         print(json.dumps(report["seconds"], indent=1), flush=True)
     latents = torch.cat([invert(domain, part)[0] for part in faces_of(domain, options.fresh).split(8)])
-    for name in options.judge or ("method 1", "method 2"):
+    for name in options.judge or ("method 1", "method 2", "method 3"):
         key = name if options.fresh is None else f"{name}, fresh faces {options.fresh}"
         print(f"{key}: faces, asked attribute there, others unchanged", flush=True)
         report[key], edited = quality(domain, METHODS[name], latents)

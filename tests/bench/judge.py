@@ -55,6 +55,7 @@ def summary(results):
 
 
 @torch.no_grad()
-def faces_to_judge(domain, w_plus):
-    """The images of the latents, clamped as a picture is."""
-    return domain.generator(w_plus).clamp(-1, 1)
+def faces_to_judge(domain, codes):
+    """The images of codes, w_plus [N, L, w_dim] or s [N, S], clamped as a picture is."""
+    draw = domain.generator.synthesize if codes.ndim == 2 else domain.generator
+    return draw(codes).clamp(-1, 1)

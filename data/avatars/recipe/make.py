@@ -61,7 +61,7 @@ def package(parts):
     for name, module in parts.items():
         save_module(DATA / f"{name}.safetensors", module, half=name != "generator")
     card = {
-        "neutral": "a person", "prompts": PROMPTS, "alpha": 3.5, "beta": 400, "psi": 1.0, "split": [3, 7],
+        "neutral": "a person", "prompts": PROMPTS, "alpha": 3.2, "beta": 400, "psi": 1.0, "split": [3, 7],
         "licence": LICENCE,
         "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
         "words": words_of_captions(),
