@@ -1,44 +1,203 @@
 """Weights on disk <-> networks, as data: nothing in a file is ever executed."""
 
+import io
 import json
-from math import log2
+import pickle
+import re
+from argparse import Namespace
+from collections import OrderedDict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .stylegan2 import Generator
 
+SHARED = ("affine.weight", "affine.bias", "weight", "bias")  # what every synthesis layer has
 
-def from_nvidia_state(state):
+
+def from_nvidia_state(state, clamp=None):
     """A generator from plain tensors under NVIDIA's names (stylegan2-ada-pytorch); every size is inferred.
 
-    Args: state: {"mapping.fc0.weight": tensor, "synthesis.b4.const": tensor, ...}.
+    Args:
+        state: {"mapping.fc0.weight": tensor, "synthesis.b4.const": tensor, ...}.
+        clamp: bound on activations that the network was trained with (their `conv_clamp`), or None.
+
+    Raises: ValueError if these are other weights, some are missing, or the generator is one of several classes.
     """
     resolutions = sorted({int(key.split(".")[1][1:]) for key in state if key.startswith("synthesis.b")})
     depth = sum(key.startswith("mapping.fc") and key.endswith("weight") for key in state)
     if not resolutions or not depth:
         raise ValueError("These are not the weights of a StyleGAN2 generator in NVIDIA's format.")
-    channels = {r: state[f"synthesis.b{r}.conv1.weight"].shape[0] for r in resolutions}
-    w_dim, z_dim = state["mapping.fc0.weight"].shape
-    generator = Generator(resolutions[-1], channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth)
-
+    if "mapping.embed.weight" in state:
+        raise ValueError("This generator draws several classes of pictures, by a label; only those without are read.")
     names = {"w_avg": "mapping.w_avg", "constant": "synthesis.b4.const"}
     for i in range(depth):
         names |= {f"mapping.{i}.{kind}": f"mapping.fc{i}.{kind}" for kind in ("weight", "bias")}
-    shared = ("affine.weight", "affine.bias", "weight", "bias")
-    for r in resolutions:
-        block = int(log2(r)) - 2
+    for block, r in enumerate(resolutions):
         for conv, i in (("conv0", 2 * block - 1), ("conv1", 2 * block)):
             if i >= 0:
-                names |= {f"layers.{i}.{part}": f"synthesis.b{r}.{conv}.{part}" for part in (*shared, "noise_strength")}
+                names |= {f"layers.{i}.{part}": f"synthesis.b{r}.{conv}.{part}" for part in (*SHARED, "noise_strength")}
                 names[f"layers.{i}.noise"] = f"synthesis.b{r}.{conv}.noise_const"
-        names |= {f"to_rgb.{block}.{part}": f"synthesis.b{r}.torgb.{part}" for part in shared}
+        names |= {f"to_rgb.{block}.{part}": f"synthesis.b{r}.torgb.{part}" for part in SHARED}
+    return _build(state, names, clamp)
+
+
+def from_rosinality_state(state):
+    """A generator from plain tensors under rosinality's names, the format StyleCLIP uses; every size is inferred.
+
+    Args: state: {"style.1.weight": tensor, "conv1.conv.weight": tensor, ...}, and "latent_avg" if it is known;
+        without it, the mean of w is taken over 4,096 samples, as StyleCLIP's code does. Noise images that are
+        missing are drawn, from seed 0.
+
+    Raises: ValueError if these are other weights, or some are missing.
+    """
+    depth = sum(re.fullmatch(r"style\.\d+\.weight", key) is not None for key in state)
+    blocks = 1 + sum(re.fullmatch(r"to_rgbs\.\d+\.bias", key) is not None for key in state)
+    if not depth or "conv1.conv.weight" not in state:
+        raise ValueError("These are not the weights of a StyleGAN2 generator in rosinality's format.")
+    state = dict(state)
+    names = {"w_avg": "latent_avg", "constant": "input.input"}
+    for i in range(depth):
+        names |= {f"mapping.{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
+    theirs = ("conv.modulation.weight", "conv.modulation.bias", "conv.weight", "activate.bias")
+    random = torch.Generator().manual_seed(0)
+    for i in range(2 * blocks - 1):
+        layer, side = "conv1" if i == 0 else f"convs.{i - 1}", 2 ** ((i + 5) // 2)
+        names |= {f"layers.{i}.{part}": f"{layer}.{name}" for part, name in zip(SHARED, theirs)}
+        names |= {f"layers.{i}.noise_strength": f"{layer}.noise.weight", f"layers.{i}.noise": f"noises.noise_{i}"}
+        if f"noises.noise_{i}" not in state:
+            state[f"noises.noise_{i}"] = torch.randn(side, side, generator=random)
+    for i in range(blocks):
+        layer = "to_rgb1" if i == 0 else f"to_rgbs.{i - 1}"
+        names |= {f"to_rgb.{i}.{part}": f"{layer}.{name}" for part, name in zip(SHARED, (*theirs[:3], "bias"))}
+    average = state.setdefault("latent_avg", torch.full([len(state["style.1.bias"])], float("nan")))
+    generator = _build(state, names)
+    if average.isnan().any():
+        with torch.no_grad():
+            generator.w_avg.copy_(generator.map(torch.randn(4096, generator.z_dim, generator=random)).mean(dim=0))
+    return generator
+
+
+def _build(state, names, clamp=None):
+    """A generator from {their name: tensor} and {our name: their name}; tensors take our shapes."""
     missing = [name for name in names.values() if name not in state]
     if missing:
         raise ValueError(f"The generator's weights lack {missing[0]} ({len(missing)} missing in all).")
-    generator.load_state_dict({ours: state[theirs].float() for ours, theirs in names.items()})
+    blocks = sum(re.fullmatch(r"to_rgb\.\d+\.bias", name) is not None for name in names)
+    depth = sum(re.fullmatch(r"mapping\.\d+\.bias", name) is not None for name in names)
+    channels = {2 ** (i + 2): state[names[f"to_rgb.{i}.affine.bias"]].numel() for i in range(blocks)}
+    w_dim, z_dim = state[names["mapping.0.weight"]].shape
+    generator = Generator(2 ** (blocks + 1), channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth, clamp=clamp)
+    try:
+        generator.load_state_dict({ours: state[names[ours]].float().reshape(value.shape)
+                                   for ours, value in generator.state_dict().items()})
+    except RuntimeError as error:  # a size that does not fit the others
+        raise ValueError(f"The sizes of the generator's weights contradict one another ({error}).") from None
     return generator.eval().requires_grad_(False)
+
+
+# NVIDIA's pickles: every network is its `__dict__`, with the source code of its class beside it. What they ask for is
+# answered by the functions below, which only build lists of numbers; the source code is skipped.
+
+def _network(meta):
+    """In place of `torch_utils.persistence._reconstruct_persistent_obj`: the object's dict, not the object."""
+    return meta["state"]
+
+
+def _parameter(data, *_):
+    return data
+
+
+def _storage(content):
+    """In place of `torch.storage._load_from_bytes`, which would unpickle whatever it is given."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _number(kind, content):
+    """A numpy scalar as a Python float; NVIDIA's gains are such."""
+    if kind not in ("f4", "f8", "i4", "i8"):
+        raise pickle.UnpicklingError(f"a number of type {kind}")
+    return torch.frombuffer(bytearray(content), dtype={"f4": torch.float32, "f8": torch.float64, "i4": torch.int32,
+                                                       "i8": torch.int64}[kind]).item()
+
+
+class _TypeName(str):
+    """A numpy type that a pickle goes on to describe: its byte order is of no interest."""
+
+    def __setstate__(self, state):
+        pass
+
+
+KNOWN_GLOBALS = {
+    "torch_utils.persistence._reconstruct_persistent_obj": _network,
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.storage._load_from_bytes": _storage,
+    "collections.OrderedDict": OrderedDict,
+    "dnnlib.util.EasyDict": dict,
+    "builtins.set": set, "__builtin__.set": set,
+    "numpy.dtype": lambda name, *_: _TypeName(name),
+    "numpy.core.multiarray.scalar": _number, "numpy._core.multiarray.scalar": _number,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Accepts the few globals NVIDIA's files name, each answered by a harmless function of ours."""
+
+    def find_class(self, module, name):
+        if f"{module}.{name}" not in KNOWN_GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a network's weights")
+        return KNOWN_GLOBALS[f"{module}.{name}"]
+
+
+def read_nvidia_pickle(path):
+    """The generator (`G_ema`) of one of NVIDIA's .pkl files as ({name: tensor}, conv_clamp or None).
+
+    Nothing in the file is executed. Raises: ValueError, naming what the file asks for, if that is more than weights;
+    or if it is damaged, or no such file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            network = _Unpickler(file).load()["G_ema"]
+        state = dict(_tensors(network))
+        clamp = network["_modules"]["synthesis"]["_modules"]["b4"]["_modules"]["conv1"].get("conv_clamp")
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path.name} was refused: {error}.") from None
+    except (EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{path.name} is damaged or no network of NVIDIA's ({type(error).__name__}: {error}): fetch "
+                         "it again.") from None
+    return state, clamp
+
+
+def _tensors(module, prefix=""):
+    """The (name, tensor) pairs of a module given as its `__dict__`."""
+    for kind in ("_parameters", "_buffers"):
+        yield from ((prefix + name, value) for name, value in module[kind].items() if value is not None)
+    for name, child in module["_modules"].items():
+        yield from _tensors(child, f"{prefix}{name}.")
+
+
+def read_torch(path):
+    """What a .pt or .pth file of `torch.save` holds: tensors, numbers and texts in lists and dicts, nothing else.
+
+    Raises: ValueError, naming what the file asks for, if that is more; or if it is damaged.
+    """
+    path = Path(path)
+    try:
+        with torch.serialization.safe_globals([Namespace]):  # options of a training run, often kept beside the weights
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)|`?([\w.]+)`? (?:was not an allowed|is not an allowed)", str(error))
+        what = f"it asks for {asked[1] or asked[2]}, which is not part of a network's weights" if asked else \
+            "it holds more than weights"
+        raise ValueError(f"{path.name} was refused: {what}.") from None
+    except (EOFError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        line = str(error).splitlines()[0] if str(error) else ""
+        raise ValueError(f"{path.name} is not a whole file of weights ({type(error).__name__}: {line}): fetch it "
+                         "again.") from None
 
 
 def save_tensors(path, tensors, **header):
@@ -80,19 +239,35 @@ def read_safetensors(path):
 
 
 def load_generator(path):
-    """The generator in a .safetensors file that `save_module` wrote.
+    """The generator in a file of any of the supported formats, told apart by their content.
 
-    Raises: FileNotFoundError; ValueError if the file is damaged or holds something else.
+    Args: path: safetensors (of `save_module`, or plain tensors under NVIDIA's or rosinality's names), one of NVIDIA's
+        pickles, or a .pt file in rosinality's format.
+
+    Raises: FileNotFoundError; ValueError if the file is damaged, asks for more than weights, or holds something else.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name}: only .safetensors files of this project are read; for plain tensors under "
-                         "NVIDIA's names use from_nvidia_state.")
-    state, header = read_safetensors(path)
-    config = header.get("config", {})
-    if "mapping_layers" not in config:
-        raise ValueError(f"{path.name} does not hold a generator.")
-    config["channels"] = {int(side): maps for side, maps in config["channels"].items()}
-    generator = Generator(**config)
-    generator.load_state_dict(state)
-    return generator.eval().requires_grad_(False)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[8:9] == b"{":
+        state, header = read_safetensors(path)
+        config = header.get("config", {})
+        if "mapping_layers" in config:
+            config["channels"] = {int(side): maps for side, maps in config["channels"].items()}
+            generator = Generator(**config)
+            generator.load_state_dict(state)
+            return generator.eval().requires_grad_(False)
+    elif start[:4] == b"PK\x03\x04" or start[2:6] == b"\x8a\x0al\xfc":  # torch.save, new and old
+        content = read_torch(path)
+        state = content if isinstance(content, dict) else {}
+        if "g_ema" in state:
+            state = state["g_ema"] | {name: state[name] for name in ("latent_avg",) if name in state}
+    elif start[:1] == b"\x80":
+        return from_nvidia_state(*read_nvidia_pickle(path))
+    else:
+        raise ValueError(f"{path.name} is neither safetensors nor a .pkl, .pt or .pth file of weights: fetch it again.")
+    if "synthesis.b4.const" in state:
+        return from_nvidia_state(state)
+    if "conv1.conv.weight" in state:
+        return from_rosinality_state(state)
+    raise ValueError(f"{path.name} does not hold a generator.")

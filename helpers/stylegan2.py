@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import nn
 
 ACTIVATION_GAIN = sqrt(2)  # leaky ReLU halves the variance of its input; this restores it
-CLAMP = 256.0  # NVIDIA's bound on activations where some layers run in half precision
 
 
 @dataclass(frozen=True)
@@ -138,20 +137,22 @@ class Generator(nn.Module):
         z_dim, w_dim: sizes of z and w.
         mapping_layers: depth of the mapping network.
         mapping_lr: learning-rate multiplier of the mapping network.
+        clamp: bound on activations, where the network was trained with one (NVIDIA's `conv_clamp`).
 
     `precision` and `precision_from` choose a half type (torch.float16, torch.bfloat16) for the layers from
-    a resolution upward, as NVIDIA's code does; colours add up in fp32. `clamp` bounds activations then.
+    a resolution upward, as NVIDIA's code does; colours add up in fp32.
     """
 
-    def __init__(self, resolution, channels, *, z_dim=512, w_dim=512, mapping_layers=8, mapping_lr=0.01):
+    def __init__(self, resolution, channels, *, z_dim=512, w_dim=512, mapping_layers=8, mapping_lr=0.01,
+                 clamp=None):
         super().__init__()
         resolutions = [2**i for i in range(2, int(log2(resolution)) + 1)]
         if resolutions[-1] != resolution or len(resolutions) < 2 or sorted(channels) != resolutions:
             raise ValueError(f"resolution {resolution} needs channels for {resolutions}, got {sorted(channels)}.")
         self.config = dict(resolution=resolution, channels=channels, z_dim=z_dim, w_dim=w_dim,
-                           mapping_layers=mapping_layers, mapping_lr=mapping_lr)
+                           mapping_layers=mapping_layers, mapping_lr=mapping_lr, clamp=clamp)
         self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
-        self.precision, self.precision_from, self.clamp = None, resolution, None
+        self.precision, self.precision_from, self.clamp = None, resolution, clamp
 
         self.mapping = nn.ModuleList(EqualLinear(z_dim if i == 0 else w_dim, w_dim, lr_multiplier=mapping_lr)
                                      for i in range(mapping_layers))

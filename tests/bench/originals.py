@@ -1,0 +1,173 @@
+"""Our networks beside the originals', at full size and with random weights: the same numbers?
+
+    git clone https://github.com/NVlabs/stylegan2-ada-pytorch ; git clone https://github.com/orpatashnik/StyleCLIP
+    python tests/bench/originals.py --nvidia stylegan2-ada-pytorch --styleclip StyleCLIP
+
+Their code builds a network and writes it in its published format; ours reads the file. Nothing of theirs is part of
+this repository. Writes build/originals.json.
+"""
+
+import argparse
+import importlib
+import json
+import pickle
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from helpers.checkpoints import load_generator  # noqa: E402
+from helpers.clip_model import area_matrix  # noqa: E402
+from helpers.identity import IdentityNetwork  # noqa: E402
+
+NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configurations make
+    "FFHQ 1024 (config-f)": (1024, 32768, None),
+    "AFHQ 512 (paper512)": (512, 32768, 256),
+    "FFHQ 256 (paper256)": (256, 16384, 256),
+}
+
+
+@contextmanager
+def importing_from(folder, *packages):
+    """Their packages importable, and gone from Python's table of modules afterwards: both projects use the same names."""
+    sys.path.insert(0, str(folder))
+    cuda = torch.Tensor.cuda
+    if not torch.cuda.is_available():
+        torch.Tensor.cuda = lambda self: self  # StyleCLIP's activation moves its input to a GPU
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.Tensor.cuda = cuda
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+            del sys.modules[name]
+
+
+def largest(a, b):
+    return (a - b).abs().max().item()
+
+
+def stir(module):
+    """Random values wherever a new network has zeros, so that a mistake shows."""
+    random = torch.Generator().manual_seed(1)
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if name.endswith("bias") or name.endswith("w_avg"):
+            value.data.add_(0.3 * torch.randn(value.shape, generator=random))
+        elif name.endswith("noise_strength") or name.endswith("noise.weight"):
+            value.data.fill_(0.1)
+
+
+@torch.no_grad()
+def nvidia(folder, resolution, channel_base, conv_clamp):
+    """Largest differences of w, styles and image between NVIDIA's generator and ours, read from their pickle."""
+    with importing_from(folder, "dnnlib", "torch_utils", "training"):
+        networks = importlib.import_module("training.networks")
+        torch.manual_seed(0)
+        theirs = networks.Generator(512, 0, 512, resolution, 3, mapping_kwargs={"num_layers": 8}, synthesis_kwargs={
+            "channel_base": channel_base, "channel_max": 512, "conv_clamp": conv_clamp, "num_fp16_res": 4}).eval()
+        stir(theirs)
+        z = torch.randn(1, 512)
+        w = theirs.mapping(z, None, truncation_psi=0.7)
+        image = theirs.synthesis(w, noise_mode="const", force_fp32=True)
+        styles, i = [], 0
+        for r in theirs.synthesis.block_resolutions:
+            block = getattr(theirs.synthesis, f"b{r}")
+            for name in ("conv0", "conv1", "torgb"):
+                if hasattr(block, name):
+                    styles.append(getattr(block, name).affine(w[:, i]))
+                    i += name != "torgb"
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place, "network.pkl")
+            with path.open("wb") as file:
+                pickle.dump({"G": None, "D": None, "G_ema": theirs, "training_set_kwargs": None}, file)
+            started = time.perf_counter()
+            ours = load_generator(path)
+            seconds = time.perf_counter() - started
+    assert ours.clamp == conv_clamp
+    w_plus = ours.broadcast(ours.map(z, truncation=0.7))
+    s = ours.styles(w_plus)
+    return {"w": largest(w_plus, w), "s": largest(s, torch.cat(styles, dim=1)), "image": largest(ours(w_plus), image),
+            "size of the image's values": image.abs().max().item(), "layers of s": len(ours.style_layout),
+            "channels of s": ours.style_dim, "reading the file, seconds": round(seconds, 1)}
+
+
+@torch.no_grad()
+def styleclip_generator(folder, resolution):
+    """The same against the generator of StyleCLIP's code, and with an s in the authors' layout."""
+    with importing_from(folder, "models"):
+        model = importlib.import_module("models.stylegan2.model")
+        torch.manual_seed(0)
+        theirs = model.Generator(resolution, 512, 8).eval()
+        stir(theirs)
+        z, average = torch.randn(1, 512), torch.randn(512)
+        w = average + 0.7 * (theirs.style(z) - average)
+        image, _, styles = theirs([w], input_is_latent=True, randomize_noise=False, return_latents=True)
+        moved = [style + 0.3 * torch.randn_like(style) for style in styles]
+        edited = theirs([moved], input_is_stylespace=True, randomize_noise=False)[0]
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place, "network.pt")
+            torch.save({"g_ema": theirs.state_dict(), "latent_avg": average}, path)
+            ours = load_generator(path)
+    w_plus = ours.broadcast(ours.map(z, truncation=0.7))
+    s = ours.styles(w_plus)
+    return {"w": largest(w_plus[:, 0], w), "s": largest(s, torch.cat([x.flatten(1) for x in styles], dim=1)),
+            "image": largest(ours(w_plus), image),
+            "image from the authors' s": largest(ours.synthesize(torch.cat([x.flatten(1) for x in moved], dim=1)), edited),
+            "size of the image's values": image.abs().max().item()}
+
+
+@torch.no_grad()
+def identity(folder):
+    """IR-SE50 by the authors' own IDLoss code, with the same weights."""
+    with importing_from(folder, "models", "criteria"):
+        backbone = importlib.import_module("models.facial_recognition.model_irse").Backbone
+        torch.manual_seed(0)
+        theirs = backbone(input_size=112, num_layers=50, drop_ratio=0.6, mode="ir_se").eval()
+        for module in theirs.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+        image = torch.rand(2, 3, 1024, 1024) * 2 - 1
+        x = torch.nn.AdaptiveAvgPool2d((256, 256))(image)[:, :, 35:223, 32:220]
+        features = theirs(torch.nn.AdaptiveAvgPool2d((112, 112))(x))
+    ours = IdentityNetwork()
+    ours.load_state_dict(theirs.state_dict())
+    return {"vectors": largest(ours.eval()(image), features)}
+
+
+@torch.no_grad()
+def resize():
+    """1024 to 224 px: the authors' upsampling by 7 and pooling by 32, one colour at a time."""
+    image = torch.rand(1, 1, 1024, 1024) * 2 - 1
+    right = torch.nn.functional.avg_pool2d(torch.nn.Upsample(scale_factor=7)(image), 32)
+    matrix = area_matrix(1024, 224).float()
+    return {"pixels": largest(matrix @ image @ matrix.T, right)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nvidia", type=Path, help="a copy of NVlabs/stylegan2-ada-pytorch")
+    parser.add_argument("--styleclip", type=Path, help="a copy of orpatashnik/StyleCLIP")
+    options = parser.parse_args()
+    found = {"resize": resize()}
+    if options.nvidia:
+        found |= {f"NVIDIA, {name}": nvidia(options.nvidia, *sizes) for name, sizes in NVIDIA.items()}
+    if options.styleclip:
+        found |= {f"StyleCLIP, {side} px": styleclip_generator(options.styleclip, side) for side in (1024, 512, 256)}
+        found["IR-SE50"] = identity(options.styleclip)
+    print(json.dumps(found, indent=1))
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "originals.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
