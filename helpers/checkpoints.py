@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+import struct
 from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
@@ -98,6 +99,10 @@ def _build(state, names, clamp=None):
     return generator.eval().requires_grad_(False)
 
 
+class Refused(ValueError):
+    """A file asks for more than weights; the message names what."""
+
+
 # NVIDIA's pickles: every network is its `__dict__`, with the source code of its class beside it. What they ask for is
 # answered by the functions below, which only build lists of numbers; the source code is skipped.
 
@@ -112,19 +117,25 @@ def _parameter(data, *_):
 
 def _storage(content):
     """In place of `torch.storage._load_from_bytes`, which would unpickle whatever it is given."""
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise Refused(f"among its numbers, {_complaint(error)}") from None
 
 
 def _number(kind, content):
     """A numpy scalar as a Python float; NVIDIA's gains are such."""
-    if kind not in ("f4", "f8", "i4", "i8"):
-        raise pickle.UnpicklingError(f"a number of type {kind}")
-    return torch.frombuffer(bytearray(content), dtype={"f4": torch.float32, "f8": torch.float64, "i4": torch.int32,
-                                                       "i8": torch.int64}[kind]).item()
+    formats = {"f4": "<f", "f8": "<d", "i4": "<i", "i8": "<q"}
+    if kind not in formats:
+        raise Refused(f"it holds numpy values of type {kind}")
+    return struct.unpack(formats[kind], content)[0]
 
 
-class _TypeName(str):
-    """A numpy type that a pickle goes on to describe: its byte order is of no interest."""
+class _NumpyType(str):
+    """In place of `numpy.dtype`: its name; what the pickle goes on to say, the byte order, is of no interest."""
+
+    def __new__(cls, name, *_):
+        return super().__new__(cls, name)
 
     def __setstate__(self, state):
         pass
@@ -138,7 +149,8 @@ KNOWN_GLOBALS = {
     "collections.OrderedDict": OrderedDict,
     "dnnlib.util.EasyDict": dict,
     "builtins.set": set, "__builtin__.set": set,
-    "numpy.dtype": lambda name, *_: _TypeName(name),
+    "_codecs.encode": lambda text, encoding: text.encode("latin1"),  # how protocol 2 spells bytes
+    "numpy.dtype": _NumpyType,
     "numpy.core.multiarray.scalar": _number, "numpy._core.multiarray.scalar": _number,
 }
 
@@ -148,7 +160,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if f"{module}.{name}" not in KNOWN_GLOBALS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not part of a network's weights")
+            raise Refused(f"it asks for {module}.{name}, which is not part of a network's weights")
         return KNOWN_GLOBALS[f"{module}.{name}"]
 
 
@@ -164,9 +176,11 @@ def read_nvidia_pickle(path):
             network = _Unpickler(file).load()["G_ema"]
         state = dict(_tensors(network))
         clamp = network["_modules"]["synthesis"]["_modules"]["b4"]["_modules"]["conv1"].get("conv_clamp")
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path.name} was refused: {error}.") from None
-    except (EOFError, KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, MemoryError) as error:
+    except Refused as error:
+        raise Refused(f"{path.name} was refused: {error}.") from None
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can make a pickle do anything that is harmless
         raise ValueError(f"{path.name} is damaged or no network of NVIDIA's ({type(error).__name__}: {error}): fetch "
                          "it again.") from None
     return state, clamp
@@ -180,6 +194,14 @@ def _tensors(module, prefix=""):
         yield from _tensors(child, f"{prefix}{name}.")
 
 
+def _complaint(error):
+    """What torch's weights-only reader did not accept, in a few words; its own message is a page long."""
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if asked:
+        return f"it asks for {asked[1]}, which is not part of a network's weights"
+    return "it holds more than weights"
+
+
 def read_torch(path):
     """What a .pt or .pth file of `torch.save` holds: tensors, numbers and texts in lists and dicts, nothing else.
 
@@ -190,11 +212,10 @@ def read_torch(path):
         with torch.serialization.safe_globals([Namespace]):  # options of a training run, often kept beside the weights
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)|`?([\w.]+)`? (?:was not an allowed|is not an allowed)", str(error))
-        what = f"it asks for {asked[1] or asked[2]}, which is not part of a network's weights" if asked else \
-            "it holds more than weights"
-        raise ValueError(f"{path.name} was refused: {what}.") from None
-    except (EOFError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Refused(f"{path.name} was refused: {_complaint(error)}.") from None
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch has many ways to say that a file is damaged, OSError among them
         line = str(error).splitlines()[0] if str(error) else ""
         raise ValueError(f"{path.name} is not a whole file of weights ({type(error).__name__}: {line}): fetch it "
                          "again.") from None

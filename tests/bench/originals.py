@@ -36,7 +36,7 @@ NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configur
 
 @contextmanager
 def importing_from(folder, *packages):
-    """Their packages importable, and gone from Python's table of modules afterwards: both projects use the same names."""
+    """Their packages importable here, and forgotten afterwards: both projects use the same names."""
     sys.path.insert(0, str(folder))
     cuda = torch.Tensor.cuda
     if not torch.cuda.is_available():
@@ -54,6 +54,11 @@ def importing_from(folder, *packages):
 
 def largest(a, b):
     return (a - b).abs().max().item()
+
+
+def side_by_side(styles):
+    """The authors' list of [N, 1, C, 1, 1] as our s [N, S]."""
+    return torch.cat([style.flatten(1) for style in styles], dim=1)
 
 
 def stir(module):
@@ -119,9 +124,9 @@ def styleclip_generator(folder, resolution):
             ours = load_generator(path)
     w_plus = ours.broadcast(ours.map(z, truncation=0.7))
     s = ours.styles(w_plus)
-    return {"w": largest(w_plus[:, 0], w), "s": largest(s, torch.cat([x.flatten(1) for x in styles], dim=1)),
+    return {"w": largest(w_plus[:, 0], w), "s": largest(s, side_by_side(styles)),
             "image": largest(ours(w_plus), image),
-            "image from the authors' s": largest(ours.synthesize(torch.cat([x.flatten(1) for x in moved], dim=1)), edited),
+            "image from the authors' s": largest(ours.synthesize(side_by_side(moved)), edited),
             "size of the image's values": image.abs().max().item()}
 
 
