@@ -248,12 +248,17 @@ def save_module(path, module, *, half=False, **notes):
     save_tensors(path, state, config=module.config, **notes)
 
 
-def read_safetensors(path):
-    """A safetensors file as ({name: fp32 tensor}, {key: value of the header}); a ValueError if it is none."""
+def read_safetensors(path, only_header=False):
+    """A safetensors file as ({name: fp32 tensor}, {key: value of the header}); a ValueError if it is none.
+
+    Args: only_header: return the header alone, after the check that the file is whole.
+    """
     try:
         with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+            if only_header:
+                return header
+            state = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{Path(path).name} is not a whole safetensors file ({error}); fetch it again.") from None
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, header

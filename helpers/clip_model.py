@@ -44,6 +44,16 @@ def _import_clip():
 CLIP, SimpleTokenizer = _import_clip()
 
 
+def published_clip(state):
+    """OpenAI's CLIP from its published tensors; every size is inferred. A ValueError if they are something else.
+
+    The package makes half precision of it, as OpenAI ran it on GPUs; here it computes in fp32, on the same values.
+    """
+    if "visual.proj" not in state or "token_embedding.weight" not in state:
+        raise ValueError("These are not the weights of a CLIP with a vision transformer.")
+    return importlib.import_module("clip.model").build_model(dict(state)).float()
+
+
 def area_matrix(source, target):
     """A [target, source] for which A @ image @ A.T averages every output pixel's area of the input exactly."""
     edges = torch.arange(target + 1, dtype=torch.float64) * source / target

@@ -1,22 +1,229 @@
-"""A domain: a generator, a CLIP, an identity network and the words that go with them."""
+"""A domain: a generator, a CLIP, an identity network and the words that go with them.
+
+The avatars lie in data/; the published domains are fetched once, into one folder (`STYLECLIP_CACHE` moves it).
+"""
 
 import hashlib
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pooch
 import torch
+from requests.exceptions import ConnectionError as NoConnection
+from requests.exceptions import HTTPError, RequestException
 
-from .checkpoints import load_generator, read_safetensors
+from .checkpoints import load_generator, read_safetensors, read_torch, save_module
 from .classifier import AttributeClassifier
-from .clip_model import CLIP, ClipModel
+from .clip_model import CLIP, ClipModel, published_clip
 from .identity import IdentityNetwork
 from .stylegan2 import Generator
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = ("avatars",)  # domains whose weights lie in data/
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a published file can be had, and its sha256, if it is known; else that of the first download counts."""
+
+    url: str
+    sha256: str | None = None
+    name: str | None = None  # in the cache; the last part of the address, if none is given
+
+    @property
+    def path(self):
+        return cache_folder() / (self.name or self.url.rsplit("/", 1)[1])
+
+
+NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
+NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files"
+HUB = "https://huggingface.co"
+STYLECLIP = "https://raw.githubusercontent.com/orpatashnik/StyleCLIP/f87a47f7fc39e19a1f6c88293875692b303bf168/global_directions/npy"
+
+CLIPS = {name: (Source(f"{HUB}/timm/{repository}/resolve/main/open_clip_model.safetensors",
+                       name=f"clip-{name.lower().replace('/', '-')}.safetensors"),)
+         for name, repository in (("ViT-B/32", "vit_base_patch32_clip_224.openai"),
+                                  ("ViT-B/16", "vit_base_patch16_clip_224.openai"),
+                                  ("ViT-L/14", "vit_large_patch14_clip_224.openai"))}
+IDENTITY = (Source(f"{HUB}/lithiumice/ArcFace_PyTorch/resolve/main/InsightFace_Pytorch%2Bmodel_ir_se50.pth",
+                   "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28", "model_ir_se50.pth"),)
+
+BY_NVIDIA = "Weights by NVIDIA (Nvidia Source Code License-NC): for research and evaluation only"
+FACES = ("a person with glasses", "a smiling person", "a person with a beard", "a tanned person",
+         "a person with purple hair", "a person with curly hair", "an angry person", "a surprised person",
+         "a person with a bob cut", "a pale person")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A domain whose weights are fetched."""
+
+    generator: tuple[Source, ...]
+    neutral: str
+    prompts: tuple[str, ...]
+    licence: str
+    people: bool = False  # does the identity network apply?
+    sweep: tuple[Source, ...] = ()  # method 3's preprocessing as the authors published it
+
+
+def _pets(kind):
+    return (f"a cute {kind}", f"an angry {kind}", f"a happy {kind}", f"a black {kind}", f"a white {kind}",
+            f"a sleepy {kind}", f"a fluffy {kind}", f"a {kind} with blue eyes", f"a young {kind}", f"a fat {kind}")
+
+
+def _afhq(kind, neutral, sha256=None, sweep=()):
+    return Published((Source(f"{NVIDIA}/afhq{kind}.pkl"), Source(f"{NGC}/stylegan2-afhq{kind}-512x512.pkl", sha256)),
+                     f"a {neutral}", _pets(neutral), f"{BY_NVIDIA}; the AFHQ pictures are CC BY-NC 4.0.", sweep=sweep)
+
+
+def _lsun(kind, sha256, prompts):
+    url = f"{HUB}/ZeqiangLai/StyleGAN2/resolve/main/stylegan2-{kind}-config-f.pt"
+    return Published((Source(url, sha256),), f"a {kind}", prompts,
+                     f"{BY_NVIDIA}; trained on LSUN, converted to rosinality's format.")
+
+
+PUBLISHED = {
+    "ffhq": Published(
+        (Source(f"{NVIDIA}/ffhq.pkl", "a205a346e86a9ddaae702e118097d014b7b8bd719491396a162cca438f2f524c"),
+         Source(f"{HUB}/akhaliq/OneshotCLIP-stylegan2-ffhq/resolve/main/stylegan2-ffhq-config-f.pt",
+                "bae494ef77e32a9cd1792a81a3c167692a0e64f6bcd8b06592ff42917e2ed46e")),
+        "a person", FACES, f"{BY_NVIDIA}; the FFHQ pictures are CC BY-NC-SA 4.0.", people=True,
+        sweep=(Source(f"{STYLECLIP}/ffhq/fs3.npy", name="sweep-ffhq.npy"),)),
+    "ffhq256": Published(
+        (Source(f"{NVIDIA}/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl"),
+         Source(f"{NGC}/stylegan2-ffhq-256x256.pkl")),
+        "a person", FACES, f"{BY_NVIDIA}; the FFHQ pictures are CC BY-NC-SA 4.0.", people=True),
+    "metfaces": Published(
+        (Source(f"{NVIDIA}/metfaces.pkl"), Source(f"{NGC}/stylegan2-metfaces-1024x1024.pkl")),
+        "a portrait of a person", tuple(f"a portrait of {text}" for text in FACES),
+        f"{BY_NVIDIA}; the MetFaces pictures are CC BY-NC 2.0.", people=True),
+    "afhqcat": _afhq("cat", "cat", "17a83abee464242f8bb40dc6363d33c2fb087066b68fc0147677fdbf21f7a7a9",
+                     sweep=(Source(f"{STYLECLIP}/afhqcat/fs3.npy", name="sweep-afhqcat.npy"),)),
+    "afhqdog": _afhq("dog", "dog", sweep=(Source(f"{STYLECLIP}/afhqdog/fs3.npy", name="sweep-afhqdog.npy"),)),
+    "afhqwild": _afhq("wild", "wild animal"),
+    "car": _lsun("car", "c69f161fd576801027cbaa8b09142b5dd9f508034b2d0f4a2a0cdcbc1d587c9c", (
+        "a sports car", "a classic car", "a red car", "a jeep", "a car on the road", "a muddy car", "a police car",
+        "a convertible car", "a yellow car", "a rusty car")),
+    "church": _lsun("church", "596f59f0ab72d3d5e821846dbf53fff0406c0103ff4fa46ae0a2508d80b3a2d0", (
+        "a ruined church", "a wooden church", "a church in the snow", "a gothic church", "a church at night",
+        "a church at sunset", "a church made of brick", "a white church", "a small church", "a church with a dome")),
+    "horse": _lsun("horse", "894bc6a08a6bbe4c22bf91195dd4fdd4ee7f6859e06ce3517e7b3bfa9a8b2565", (
+        "a white horse", "a black horse", "a running horse", "a horse with a rider", "a pony", "a horse in the snow",
+        "a horse on grass", "a zebra", "a brown horse", "a fat horse")),
+    "cat": _lsun("cat", "ff1036877c8964ba7c9e84316e67ea26bea64bbfcf6bd6c645f45589d248727f", _pets("cat")),
+}
+
+
+class Unavailable(OSError):
+    """A file can be had neither from the cache nor from any of its sources."""
+
+
+def cache_folder():
+    """Where fetched files are kept: the environment variable STYLECLIP_CACHE, or a folder of the user's."""
+    return Path(os.environ.get("STYLECLIP_CACHE") or pooch.os_cache("styleclip"))
+
+
+def fetch(sources, retries=2):
+    """The path of a published file, fetched first if it is not in the cache.
+
+    Sources are tried in order, each a few times. A file appears in the cache only when it is whole and its sha256 is
+    right; where none is known, that of the first download is kept beside the file and checked from then on.
+
+    Args: sources: of `Source`. Raises: Unavailable, in one sentence that says where to put the file by hand;
+        ValueError for a file in the cache that has changed; OSError for a full disk.
+    """
+    for source in sources:
+        if source.path.exists():
+            return _check_cached(source.path, source.sha256)
+    failures = []
+    for source in sources:
+        path = source.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            print(f"Fetching {path.name} from {urlsplit(source.url).netloc}")
+            shelf = pooch.Pooch(path.parent, "", registry={path.name: source.sha256}, urls={path.name: source.url},
+                                retry_if_failed=retries)
+            shelf.fetch(path.name, downloader=_download)
+        except (RequestException, ValueError) as error:
+            failures.append(f"{urlsplit(source.url).netloc} {_reason(error)}")
+        except OSError as error:
+            raise OSError(f"{path.name} cannot be written to {path.parent} ({error.strerror}): free some space, or set "
+                          "STYLECLIP_CACHE to another folder.") from None
+        else:
+            _record(path)
+            return path
+    raise Unavailable(f"{sources[0].path.name} cannot be fetched ({'; '.join(failures)}): put it there by hand, as "
+                      f"{sources[0].path}, from {sources[0].url}")
+
+
+def _download(url, output, shelf):
+    pooch.HTTPDownloader(progressbar=True, timeout=30)(url, output, shelf)
+    check_whole(output)
+
+
+def _reason(error):
+    """Why a source failed, in a few words."""
+    if isinstance(error, HTTPError):
+        return f"answers {error.response.status_code}"
+    if isinstance(error, NoConnection):
+        return "cannot be reached"
+    if isinstance(error, RequestException):
+        return "broke off"
+    return "gives a file with another sha256" if "hash" in str(error) else str(error)
+
+
+def check_whole(path):
+    """Raise ValueError, in a few words, if a file is a web page, or a file of weights that was cut."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+        file.seek(0, os.SEEK_END)
+        size = file.tell()
+        file.seek(max(0, size - 1))
+        end = file.read(1)
+    if start.lstrip().startswith(b"<"):
+        raise ValueError("gives a web page (a quota, or a question) instead of the file")
+    torch_before_1_6 = start[2:6] == b"\x8a\x0al\xfc"
+    cut = (start.startswith(b"PK") and not zipfile.is_zipfile(path)
+           or start.startswith(b"\x80") and not torch_before_1_6 and end != b"."
+           or start[8:9] == b"{" and not _is_safetensors(path) or size == 0)
+    if cut:
+        raise ValueError("gives a file that is cut short")
+
+
+def _is_safetensors(path):
+    try:
+        read_safetensors(path, only_header=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _record_of(path):
+    return path.with_name(path.name + ".sha256")
+
+
+def _record(path):
+    """Keep the file's hash beside it."""
+    _record_of(path).write_text(pooch.file_hash(str(path)) + "\n", "utf-8")
+
+
+def _check_cached(path, sha256=None):
+    record = _record_of(path)
+    wanted = sha256 or (record.read_text("utf-8").strip() if record.exists() else None)
+    try:
+        if wanted is None:  # put there by hand
+            check_whole(path)
+            _record(path)
+        elif pooch.file_hash(str(path)) != wanted:
+            raise ValueError("is not the file it should be (another sha256)")
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: delete it, and run this again to fetch it.") from None
+    return path
 
 
 @dataclass(eq=False)  # compared and hashed by identity, so that results can be cached per domain
@@ -27,42 +234,102 @@ class Domain:
     generator: Generator
     clip: ClipModel
     identity: IdentityNetwork | None  # None where there is no such thing as a person
-    classifier: AttributeClassifier | None  # judges edits, never drives one; None where there is no such judge
     neutral: str  # the sentence that is true of every picture
     prompts: tuple[str, ...]  # to start from
-    alpha: float  # method 3's strength ...
+    relevance: str  # where method 3's default takes a channel's relevance from: "samples" or "sweep"
+    alpha: float  # its strength ...
     beta: float  # ... and disentanglement: a threshold below 1, or how many channels to leave
     psi: float  # the truncation that random images look best at: 0.7 for photographs
     rows: dict[str, slice]  # the rows of w_plus that are coarse, medium and fine
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
+    classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
     samples: tuple[Path, ...] = field(default=())  # pictures that stand in for a user's own
+    sweep: tuple[Source, ...] = field(default=())  # the authors' own sweep, where they published it
 
     @property
     def device(self):
         return self.generator.w_avg.device
 
 
-def load_domain(name=None, device=None):
-    """Load a domain by name.
+def load_domain(name=None, device=None, clip="ViT-B/32"):
+    """Load a domain by name; what is not here is fetched.
 
     Args:
-        name: "avatars"; without one, the environment variable STYLECLIP_DOMAIN decides, else "avatars".
+        name: "avatars", or one of `PUBLISHED`. Without one, the environment variable STYLECLIP_DOMAIN decides; else
+            "ffhq" where there is a GPU and the weights can be had, and "avatars" where not.
         device: a torch device; without one, the GPU if there is one.
+        clip: which of `CLIPS` goes with a published domain.
 
-    Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one.
+    Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one, Unavailable for one
+        that cannot be fetched.
     """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     why = "asked for"
     if name is None:
         name, why = os.environ.get("STYLECLIP_DOMAIN"), "set by STYLECLIP_DOMAIN"
-    if not name:
-        name, why = "avatars", "it needs no download"
-    if name not in EMBEDDED:
-        raise ValueError(f'There is no domain "{name}"; there is: {", ".join(EMBEDDED)}.')
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    domain = _load_embedded(DATA / name, device)
-    print(f"Domain: {name} ({why}), {domain.generator.resolution} px, on {device}. {domain.licence}")
+    if not name and device.type == "cuda":
+        try:
+            return _announce(_load_published("ffhq", device, clip), "there is a GPU")
+        except Unavailable as error:
+            name, why = "avatars", f"ffhq is not to be had: {error}"
+    elif not name:
+        name, why = "avatars", "there is no GPU, and it needs no download"
+    if name in EMBEDDED:
+        return _announce(_load_embedded(DATA / name, device), why)
+    if name not in PUBLISHED:
+        raise ValueError(f'There is no domain "{name}"; there is: {", ".join((*EMBEDDED, *PUBLISHED))}.')
+    return _announce(_load_published(name, device, clip), why)
+
+
+def _announce(domain, why):
+    print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. {domain.licence}")
     return domain
+
+
+def _load_published(name, device, clip):
+    if clip not in CLIPS:
+        raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(CLIPS)}.')
+    published = PUBLISHED[name]
+    generator, fingerprint = _published_generator(published.generator)
+    identity = None
+    if published.people:
+        identity = IdentityNetwork()
+        identity.load_state_dict(read_torch(fetch(IDENTITY)))
+        identity.eval().requires_grad_(False).to(device)
+    model = published_clip(read_safetensors(fetch(CLIPS[clip]))[0])
+    # The authors' sweep belongs to ViT-B/32, and their alpha and beta to that sweep. Without it, random images rank the
+    # channels; the number of channels left is then a start, not a measured optimum.
+    swept = clip == "ViT-B/32" and bool(published.sweep)
+    return Domain(
+        name=name, generator=generator.to(device), clip=ClipModel(model).to(device), identity=identity,
+        neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
+        relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
+        fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else ())
+
+
+def _published_generator(sources):
+    """A generator and its fingerprint. It is read from the published file once, and kept beside it as safetensors."""
+    for source in sources:
+        converted = _converted(source.path)
+        if converted.exists() and _record_of(converted).exists():
+            _check_cached(converted)
+            return load_generator(converted), read_safetensors(converted, only_header=True)["source"]
+    path = fetch(sources)
+    generator, fingerprint = load_generator(path), pooch.file_hash(str(path))
+    save_module(_converted(path), generator, source=fingerprint)
+    _record(_converted(path))
+    return generator, fingerprint
+
+
+def _converted(path):
+    return path.with_name(path.stem + ".generator.safetensors")
+
+
+def _rows(generator, split):
+    """The coarse, medium and fine rows of w_plus, parted at two places."""
+    parts = [slice(*ends) for ends in pairwise([0, *split, generator.num_layers])]
+    return dict(zip(("coarse", "medium", "fine"), parts))
 
 
 def _load_embedded(folder, device):
@@ -78,11 +345,10 @@ def _load_embedded(folder, device):
         networks[part].load_state_dict(state)
         networks[part].eval().requires_grad_(False).to(device)
     generator = load_generator(paths["generator"]).to(device)
-    rows = [slice(*ends) for ends in pairwise([0, *card["split"], generator.num_layers])]
     return Domain(
         name=folder.name, generator=generator,
         clip=ClipModel(model, frozenset(card["words"])).to(device), **networks,
-        rows=dict(zip(("coarse", "medium", "fine"), rows)), fingerprint=card["sha256"]["generator"],
+        rows=_rows(generator, card["split"]), fingerprint=card["sha256"]["generator"], relevance="samples",
         neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
         psi=card["psi"], licence=card["licence"],
         samples=tuple(sorted((folder / "samples").glob("*.png"))))

@@ -3,14 +3,12 @@
 import os
 import pickle
 import pickletools
-import sys
-import types
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import golden
+from nvidia_format import nvidia_pickle, nvidia_state
 from safetensors.torch import save_file
 
 from helpers.checkpoints import (
@@ -22,68 +20,6 @@ from helpers.checkpoints import (
     save_module,
 )
 from helpers.stylegan2 import Generator
-
-
-def _reconstruct_persistent_obj(meta):
-    raise AssertionError("code of a file was executed")
-
-
-class EasyDict(dict):
-    pass
-
-
-class Network:
-    """Pickles itself as NVIDIA's persistent classes do: a dict of the module's state and its class's source code."""
-
-    def __init__(self, **state):
-        self.state = dict(_parameters={}, _buffers={}, _modules={}, training=False, **state)
-
-    def __reduce__(self):
-        meta = dict(type="class", version=6, module_src="raise AssertionError('executed')", class_name="Network",
-                    state=self.state)
-        return _reconstruct_persistent_obj, (EasyDict(meta),), None
-
-
-def nvidia_network(state, clamp=None):
-    """NVIDIA's tree of networks around plain tensors under their names."""
-    root = Network(_non_persistent_buffers_set=set(), weight_gain=1 / np.sqrt(8), rng=np.int64(3))
-    for name, value in state.items():
-        *path, last = name.split(".")
-        node = root
-        for part in path:
-            node = node.state["_modules"].setdefault(part, Network(conv_clamp=clamp))
-        kind = "_buffers" if last in ("w_avg", "noise_const") else "_parameters"
-        node.state[kind][last] = value if kind == "_buffers" else torch.nn.Parameter(value, requires_grad=False)
-        node.state["_buffers"]["nothing"] = None
-    return root
-
-
-@pytest.fixture
-def nvidia_modules(monkeypatch):
-    """The modules whose names NVIDIA's files hold, while a test writes one."""
-    for name, thing in (("torch_utils.persistence", _reconstruct_persistent_obj), ("dnnlib.util", EasyDict)):
-        module = types.ModuleType(name)
-        setattr(module, thing.__name__, thing)
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setitem(sys.modules, name.split(".")[0], types.ModuleType(name.split(".")[0]))
-        monkeypatch.setattr(thing, "__module__", name)
-
-
-def nvidia_state(generator):
-    """Our generator's tensors under NVIDIA's names."""
-    ours, state = generator.state_dict(), {}
-    for name, value in ours.items():
-        kind, *rest = name.split(".")
-        if kind in ("w_avg", "constant"):
-            state[{"w_avg": "mapping.w_avg", "constant": "synthesis.b4.const"}[kind]] = value
-        elif kind == "mapping":
-            state[f"mapping.fc{rest[0]}.{rest[1]}"] = value
-        else:
-            i = int(rest[0])
-            block, layer = (i, "torgb") if kind == "to_rgb" else ((i + 1) // 2, "conv0" if i % 2 else "conv1")
-            last = ".".join(rest[1:]).replace("noise_strength", "STRENGTH").replace("noise", "noise_const")
-            state[f"synthesis.b{2 ** (block + 2)}.{layer}.{last.replace('STRENGTH', 'noise_strength')}"] = value
-    return state
 
 
 def rosinality_state(generator):
@@ -123,12 +59,9 @@ def same(a, b):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("clamp", [None, 256])
-def test_nvidias_pickles_are_read_without_running_them(tmp_path, generator, nvidia_modules, protocol, clamp):
-    network = nvidia_network(nvidia_state(generator), clamp)
+def test_nvidias_pickles_are_read_without_running_them(tmp_path, generator, protocol, clamp):
     path = tmp_path / "network.pkl"
-    with path.open("wb") as file:
-        pickle.dump(dict(G=None, D=network, G_ema=network, training_set_kwargs=EasyDict(), augment_pipe=None), file,
-                    protocol)
+    path.write_bytes(nvidia_pickle(nvidia_state(generator), clamp, protocol))
     asked = {arg for op, arg, _ in pickletools.genops(path.read_bytes()) if op.name == "GLOBAL"}
     assert protocol > 3 or {"torch_utils.persistence _reconstruct_persistent_obj", "dnnlib.util EasyDict"} <= asked
     loaded = load_generator(path)
@@ -138,11 +71,10 @@ def test_nvidias_pickles_are_read_without_running_them(tmp_path, generator, nvid
     assert again.clamp == clamp and same(again, generator)
 
 
-def test_nvidias_weights_in_their_pickle_draw_nvidias_image(tmp_path, nvidia_modules):
+def test_nvidias_weights_in_their_pickle_draw_nvidias_image(tmp_path):
     right = golden("stylegan2_32px")
     state = {key[6:]: value for key, value in right.items() if key.startswith("state/")}
-    with (tmp_path / "network.pkl").open("wb") as file:
-        pickle.dump(dict(G_ema=nvidia_network(state)), file, 3)
+    (tmp_path / "network.pkl").write_bytes(nvidia_pickle(state))
     assert (load_generator(tmp_path / "network.pkl")(right["w_plus"]) - right["image_w_plus"]).abs().max() <= 1e-4
 
 
@@ -234,9 +166,8 @@ def test_malicious_torch_files_are_refused_by_name(tmp_path, kind, new_format):
     assert "\n" not in str(caught.value) and not marker.exists()
 
 
-def test_damaged_files_get_one_sentence(tmp_path, generator, nvidia_modules):
-    with (tmp_path / "whole.pkl").open("wb") as file:
-        pickle.dump(dict(G_ema=nvidia_network(nvidia_state(generator))), file)
+def test_damaged_files_get_one_sentence(tmp_path, generator):
+    (tmp_path / "whole.pkl").write_bytes(nvidia_pickle(nvidia_state(generator)))
     torch.save({"g_ema": rosinality_state(generator)}, tmp_path / "whole.pt")
     for name in ("whole.pkl", "whole.pt"):
         content = (tmp_path / name).read_bytes()

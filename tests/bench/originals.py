@@ -3,19 +3,24 @@
     git clone https://github.com/NVlabs/stylegan2-ada-pytorch ; git clone https://github.com/orpatashnik/StyleCLIP
     python tests/bench/originals.py --nvidia stylegan2-ada-pytorch --styleclip StyleCLIP
 
-Their code builds a network and writes it in its published format; ours reads the file. Nothing of theirs is part of
-this repository. Writes build/originals.json.
+Their code builds a network and writes it in its published format; ours reads the file. Then one step of method 1 at
+1024 px with ViT-B/32 and IR-SE50 is timed, and its memory measured, in their code and in ours. Nothing of theirs is
+part of this repository. Writes build/originals.json.
 """
 
 import argparse
 import importlib
 import json
+import multiprocessing
 import pickle
+import resource
 import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -24,8 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from helpers.checkpoints import load_generator  # noqa: E402
-from helpers.clip_model import area_matrix  # noqa: E402
+from helpers.clip_model import CLIP, ClipModel, area_matrix  # noqa: E402
 from helpers.identity import IdentityNetwork  # noqa: E402
+from helpers.notebook_code import notebook_code  # noqa: E402
+from helpers.stylegan2 import Generator  # noqa: E402
 
 NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configurations make
     "FFHQ 1024 (config-f)": (1024, 32768, None),
@@ -158,6 +165,70 @@ def resize():
     return {"pixels": largest(matrix @ image @ matrix.T, right)}
 
 
+def styleclip_step(folder):
+    """The authors' optimisation at 1024 px, as their optimization/run_optimization.py has it: (steps, callback)."""
+    with importing_from(folder, "models", "criteria"), tempfile.TemporaryDirectory() as place:
+        weights = Path(place, "ir_se50.pth")
+        torch.save(IdentityNetwork().state_dict(), weights)
+        import clip
+        torch.nn.Module.cuda = lambda self: self
+        clip.load = lambda *args, **options: (random_clip(), None)
+        generator = importlib.import_module("models.stylegan2.model").Generator(1024, 512, 8).eval()
+        options = argparse.Namespace(stylegan_size=1024, ir_se50_weights=weights)
+        clip_loss = importlib.import_module("criteria.clip_loss").CLIPLoss(options)
+        id_loss = importlib.import_module("criteria.id_loss").IDLoss(options)
+    torch.Tensor.cuda = lambda self: self  # this process does nothing else
+    text = clip.tokenize(["a person with purple hair"])
+    start = generator.style(torch.randn(1, 512)).detach()[:, None].repeat(1, 18, 1)
+    with torch.no_grad():
+        original, _ = generator([start], input_is_latent=True, randomize_noise=False)
+    latent = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([latent], lr=0.1)
+
+    def run(steps, callback):
+        for step in range(steps):
+            image, _ = generator([latent], input_is_latent=True, randomize_noise=False)
+            loss = clip_loss(image, text) + 0.005 * id_loss(image, original)[0] + 0.008 * ((start - latent) ** 2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            callback(step)
+    return run
+
+
+def our_step(folder=None):
+    """Notebook 1's equation (1) at 1024 px: (steps, callback)."""
+    code = notebook_code("01_latent_optimization")
+    channels = {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}
+    domain = argparse.Namespace(
+        name="random", generator=Generator(1024, channels).eval().requires_grad_(False), clip=ClipModel(random_clip()),
+        identity=IdentityNetwork().eval().requires_grad_(False), neutral="a person", device=torch.device("cpu"))
+    with torch.no_grad():
+        start = domain.generator.broadcast(domain.generator.map(torch.randn(1, 512)))
+    return lambda steps, callback: code["optimize_equation_1"](domain, start, "a person with purple hair", steps=steps,
+                                                               callback=callback)
+
+
+def random_clip():
+    """A CLIP of ViT-B/32's size, random weights."""
+    return CLIP(512, 224, 12, 768, 32, 77, 49408, 512, 8, 12).eval()
+
+
+def measure(build, folder, steps=4):
+    """Seconds of a step (the fastest), and the process's peak memory in GB, in all and above what it held before."""
+    run, times = build(folder), [time.perf_counter()]
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    run(steps, lambda state: times.append(time.perf_counter()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": round(min(b - a for a, b in pairwise(times[1:])), 2),
+            "GB in all": round(peak / 2**30, 2), "GB above the networks": round((peak - before) / 2**30, 2)}
+
+
+def in_a_process_of_its_own(build, folder=None):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, build, folder).result()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvidia", type=Path, help="a copy of NVlabs/stylegan2-ada-pytorch")
@@ -169,6 +240,8 @@ def main():
     if options.styleclip:
         found |= {f"StyleCLIP, {side} px": styleclip_generator(options.styleclip, side) for side in (1024, 512, 256)}
         found["IR-SE50"] = identity(options.styleclip)
+        found["one step at 1024 px, StyleCLIP's code"] = in_a_process_of_its_own(styleclip_step, options.styleclip)
+    found["one step at 1024 px, ours"] = in_a_process_of_its_own(our_step)
     print(json.dumps(found, indent=1))
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "originals.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

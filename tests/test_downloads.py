@@ -1,0 +1,262 @@
+"""Fetching published weights from a server that misbehaves, and a published domain from end to end."""
+
+import hashlib
+import os
+import resource
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from nvidia_format import nvidia_pickle, nvidia_state
+from safetensors.torch import save
+from test_checkpoints import Malicious
+
+from helpers import domains
+from helpers.checkpoints import read_safetensors
+from helpers.domains import Source, Unavailable, fetch, load_domain
+
+CONTENT = save({"weights": torch.arange(50_000.0)})
+OTHER = save({"weights": torch.zeros(50_000)})
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PAGE = b"<!DOCTYPE html><html><body>Google Drive - Quota exceeded</body></html>"
+
+
+class Server:
+    """A local server; `answers` maps a path to how it is answered, `asked` counts."""
+
+    def __init__(self):
+        self.answers, self.asked = {}, []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.asked.append(self.path)
+                server.answers.get(self.path, missing)(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def source(self, path, answer, sha256=None, name="file.safetensors"):
+        self.answers[f"/{path}"] = answer
+        return Source(f"http://127.0.0.1:{self.http.server_port}/{path}", sha256, name)
+
+
+def missing(handler):
+    handler.send_error(404)
+
+
+def whole(content=CONTENT, promised=None, length=True):
+    """Answer with some content, promising that many bytes."""
+    def answer(handler):
+        handler.send_response(200)
+        if length:
+            handler.send_header("Content-Length", str(promised or len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+    return answer
+
+
+def flaky(failures, then):
+    """Break the connection so many times, then answer."""
+    left = [failures]
+
+    def answer(handler):
+        if left[0] > 0:
+            left[0] -= 1
+            return whole(CONTENT[:1000], len(CONTENT))(handler)
+        return then(handler)
+    return answer
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def files(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache").iterdir())
+
+
+def test_a_file_is_fetched_once_into_the_folder_of_the_environment_variable(server, tmp_path, capfd):
+    source = server.source("a", whole(), SHA256)
+    assert fetch([source]) == tmp_path / "cache" / "file.safetensors"
+    assert "Fetching file.safetensors from 127.0.0.1" in (out := capfd.readouterr()).out
+    assert "100%" in out.err  # progress
+    assert fetch([source]).read_bytes() == CONTENT and len(server.asked) == 1
+
+
+@pytest.mark.parametrize("answer,why", [
+    (missing, "answers 404"), (whole(PAGE), "gives a web page"), (whole(PAGE, length=False), "gives a web page"),
+    (whole(CONTENT[:1000], len(CONTENT)), "broke off"), (whole(CONTENT[:-1000], length=False), "cut short"),
+    (whole(b""), "cut short"), (whole(OTHER), "another sha256")])
+def test_a_bad_answer_is_recognised_and_the_next_mirror_asked(server, tmp_path, answer, why):
+    known = [server.source("bad", answer, SHA256), server.source("good", whole(), SHA256)]
+    assert fetch(known).read_bytes() == CONTENT and server.asked[-1] == "/good"
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(Unavailable, match=why) as caught:
+        fetch(known[:1])
+    assert "\n" not in str(caught.value) and str(tmp_path / "cache" / "file.safetensors") in str(caught.value)
+    assert files(tmp_path) == []  # nothing half-fetched stays
+
+
+@pytest.mark.parametrize("answer", [whole(PAGE), whole(CONTENT[:-1000], length=False)])
+def test_a_bad_answer_is_recognised_without_a_known_hash_too(server, tmp_path, answer):
+    with pytest.raises(Unavailable, match="web page|cut short"):
+        fetch([server.source("bad", answer)])
+    assert files(tmp_path) == []
+
+
+def test_a_broken_connection_is_tried_again(server):
+    assert fetch([server.source("a", flaky(2, whole()), SHA256)]).read_bytes() == CONTENT
+    assert server.asked == ["/a"] * 3
+
+
+def test_without_a_network_the_message_says_where_to_put_the_file(server, tmp_path):
+    source = server.source("a", whole(), SHA256)
+    server.http.shutdown()
+    server.http.server_close()
+    with pytest.raises(Unavailable, match="127.0.0.1.* cannot be reached.*put it there by hand, as") as caught:
+        fetch([source])
+    assert str(source.path) in str(caught.value) and source.url in str(caught.value)
+    source.path.write_bytes(CONTENT)
+    assert fetch([source]).read_bytes() == CONTENT
+
+
+def test_the_first_downloads_hash_counts_where_none_is_known(server, tmp_path):
+    source = server.source("a", whole())
+    path = fetch([source])
+    assert path.with_name(path.name + ".sha256").read_text().strip() == SHA256
+    path.write_bytes(CONTENT[:-4] + b"xxxx")
+    with pytest.raises(ValueError, match="another sha256.*delete it") as caught:
+        fetch([source])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content,why", [(PAGE, "web page"), (CONTENT[:-9], "cut short")])
+def test_a_wrong_file_put_there_by_hand_is_refused(server, tmp_path, content, why):
+    source = server.source("a", whole())
+    source.path.parent.mkdir()
+    source.path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{why}.*delete it"):
+        fetch([source])
+    assert source.path.read_bytes() == content and not server.asked  # it is the user's: nothing touches it
+
+
+def test_a_full_disk_says_so(server, tmp_path):
+    source, limits = server.source("a", whole(), SHA256), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file of this process may grow larger
+    try:
+        with pytest.raises(OSError, match="cannot be written.*free some space.*STYLECLIP_CACHE"):
+            fetch([source])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path) == []
+    assert fetch([source]).read_bytes() == CONTENT
+
+
+def test_an_interrupted_download_leaves_nothing_and_can_be_run_again(server, tmp_path):
+    def interrupt(handler):
+        raise KeyboardInterrupt
+
+    source = server.source("a", whole(), SHA256)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("helpers.domains.check_whole", interrupt)
+        fetch([source])
+    assert files(tmp_path) == []
+    assert fetch([source]).read_bytes() == CONTENT
+
+
+# A published domain, of the avatars' own networks written in the published formats
+
+
+@pytest.fixture
+def dressed(server, domain, monkeypatch):
+    """Make "afhqcat" and "church" of the avatars' networks, served locally; returns the sources' answers."""
+    clip = save({name: value.contiguous() for name, value in domain.clip.model.state_dict().items()})
+    monkeypatch.setitem(domains.CLIPS, "ViT-B/32", (server.source("clip", whole(clip), name="clip.safetensors"),))
+    pickled = nvidia_pickle(nvidia_state(domain.generator))
+    broken = server.source("first", whole(PAGE), name="cat.pkl")
+    sources = broken, server.source("second", whole(pickled), hashlib.sha256(pickled).hexdigest(), "cat-512.pkl")
+    published = domains.PUBLISHED["afhqcat"]
+    monkeypatch.setitem(domains.PUBLISHED, "afhqcat", domains.Published(
+        sources, published.neutral, published.prompts, published.licence))
+    return sources
+
+
+def test_a_published_domain_is_fetched_converted_once_and_equal(dressed, server, domain, tmp_path, capsys):
+    cats = load_domain("afhqcat", "cpu")
+    assert "research and evaluation only" in capsys.readouterr().out
+    assert cats.identity is None and cats.classifier is None and cats.neutral == "a cat" and cats.psi == 0.7
+    assert cats.rows == {"coarse": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, 10)}
+    w_plus = domain.generator.broadcast(domain.generator.map(torch.randn(2, domain.generator.z_dim)))
+    image = domain.generator(w_plus)
+    assert torch.equal(cats.generator(w_plus), image)
+    torch.testing.assert_close(cats.clip.encode_image(image), domain.clip.encode_image(image), atol=2e-3, rtol=0)
+    assert cats.fingerprint == dressed[1].sha256
+    asked, converted = len(server.asked), tmp_path / "cache" / "cat-512.generator.safetensors"
+    (tmp_path / "cache" / "cat-512.pkl").unlink()  # the second load needs the converted file alone
+    again = load_domain("afhqcat", "cpu")
+    assert len(server.asked) == asked and again.fingerprint == cats.fingerprint
+    assert torch.equal(again.generator(w_plus), image)
+    assert read_safetensors(converted, only_header=True)["source"] == cats.fingerprint
+    converted.write_bytes(converted.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="cat-512.generator.safetensors.*delete it"):
+        load_domain("afhqcat", "cpu")
+
+
+def test_a_malicious_file_from_a_mirror_is_refused(server, tmp_path, monkeypatch):
+    import pickle
+    marker = tmp_path / "marker"
+    content = pickle.dumps({"G_ema": Malicious(os.system, f"touch {marker}")})
+    monkeypatch.setitem(domains.PUBLISHED, "afhqcat", domains.Published(
+        (server.source("a", whole(content), name="cat.pkl"),), "a cat", ("a cute cat",), ""))
+    with pytest.raises(ValueError, match="cat.pkl was refused: it asks for posix.system"):
+        load_domain("afhqcat", "cpu")
+    assert not marker.exists() and files(tmp_path) == ["cat.pkl", "cat.pkl.sha256"]
+
+
+def test_without_a_name_ffhq_where_there_is_a_gpu_and_the_weights_can_be_had(dressed, monkeypatch, capsys):
+    monkeypatch.delenv("STYLECLIP_DOMAIN", raising=False)
+    assert load_domain(device="cpu").name == "avatars"
+    assert "there is no GPU" in capsys.readouterr().out
+    loaded = []
+    monkeypatch.setattr(domains, "_load_embedded", lambda folder, device: loaded.append(folder.name) or embedded)
+    embedded = load_domain.__globals__["_load_published"]("afhqcat", torch.device("cpu"), "ViT-B/32")
+    monkeypatch.setitem(domains.PUBLISHED, "ffhq", domains.Published((dressed[0],), "a person", (), ""))
+    load_domain(device="cuda")  # nothing is put there: ffhq cannot be had, and the stand-in stays on the CPU
+    assert loaded == ["avatars"] and "ffhq is not to be had: cat.pkl cannot be fetched" in capsys.readouterr().out
+    monkeypatch.setattr(domains, "_load_published", lambda name, device, clip: embedded)
+    load_domain(device="cuda")
+    assert "there is a GPU" in capsys.readouterr().out
+
+
+def test_the_table_of_domains():
+    assert set(domains.PUBLISHED) == {"ffhq", "ffhq256", "metfaces", "afhqcat", "afhqdog", "afhqwild", "car", "church",
+                                      "horse", "cat"}
+    names = set()
+    for name, published in domains.PUBLISHED.items():
+        assert len(published.prompts) == len(set(published.prompts)) == 10 and published.neutral
+        assert "research and evaluation only" in published.licence
+        assert published.people == (name in ("ffhq", "ffhq256", "metfaces"))
+        names |= {source.path.name for source in published.generator}
+    sources = [*domains.IDENTITY, *(source for clip in domains.CLIPS.values() for source in clip)]
+    sources += [source for published in domains.PUBLISHED.values() for source in (*published.generator,
+                                                                                 *published.sweep)]
+    assert all(source.url.startswith("https://") for source in sources)
+    assert len({source.path for source in sources}) == len(sources)  # no two files share a place in the cache
+    assert all(len(source.sha256) == 64 for source in sources if source.sha256)
+
+
+def test_an_unknown_clip_is_refused():
+    with pytest.raises(ValueError, match='no CLIP "RN50".*ViT-B/32, ViT-B/16, ViT-L/14'):
+        load_domain("ffhq", "cpu", clip="RN50")
