@@ -52,6 +52,12 @@ CLIPS = {name: (Source(f"{HUB}/timm/{repository}/resolve/main/open_clip_model.sa
                                   ("ViT-L/14", "vit_large_patch14_clip_224.openai"))}
 IDENTITY = (Source(f"{HUB}/lithiumice/ArcFace_PyTorch/resolve/main/InsightFace_Pytorch%2Bmodel_ir_se50.pth",
                    "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28", "model_ir_se50.pth"),)
+LANDMARKS = (  # dlib's 68 landmarks of a face; trained on iBUG 300-W, not for commercial use
+    Source("https://github.com/ageitgey/face_recognition_models/raw/master/face_recognition_models/models/"
+           "shape_predictor_68_face_landmarks.dat",
+           "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"),
+    Source("https://github.com/italojs/facial-landmarks-recognition/raw/master/shape_predictor_68_face_landmarks.dat",
+           "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"))
 
 BY_NVIDIA = "Weights by NVIDIA (Nvidia Source Code License-NC): for research and evaluation only"
 FACES = ("a person with glasses", "a smiling person", "a person with a beard", "a tanned person",
@@ -67,7 +73,7 @@ class Published:
     neutral: str
     prompts: tuple[str, ...]
     licence: str
-    people: bool = False  # does the identity network apply?
+    people: bool = False  # faces, aligned as FFHQ's: does the identity network apply?
     sweep: tuple[Source, ...] = ()  # method 3's preprocessing as the authors published it
 
 
@@ -246,6 +252,7 @@ class Domain:
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
     samples: tuple[Path, ...] = field(default=())  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = field(default=())  # the authors' own sweep, where they published it
+    align: bool = False  # are its pictures faces, cut out as FFHQ's are?
 
     @property
     def device(self):
@@ -284,6 +291,8 @@ def load_domain(name=None, device=None, clip="ViT-B/32"):
 
 def _announce(domain, why):
     print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. {domain.licence}")
+    if domain.identity is None:
+        print("No identity network goes with it, so the identity term of methods 1 and 2 is left out.")
     return domain
 
 
@@ -305,7 +314,8 @@ def _load_published(name, device, clip):
         name=name, generator=generator.to(device), clip=ClipModel(model).to(device), identity=identity,
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
-        fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else ())
+        fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
+        align=published.people)
 
 
 def _published_generator(sources):

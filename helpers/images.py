@@ -1,5 +1,6 @@
 """Pictures in and out: open any file as the generator's image, and lay images out in grids, strips and GIFs."""
 
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -8,24 +9,41 @@ from IPython.display import Image as Picture
 from IPython.display import display
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .domains import LANDMARKS, fetch
 
-def open_image(source, resolution, say=print):
+
+def open_image(source, resolution, say=print, align=False):
     """A user's picture as image [1, 3, R, R] in [-1, 1].
 
-    Turned upright as the camera noted (EXIF), made RGB (transparent parts white), cropped to the square in its
-    middle, resized.
+    Turned upright as the camera noted (EXIF), made RGB (transparent parts white), cropped to the face or to the square
+    in its middle, resized.
 
     Args:
         source: path, or the file's bytes.
         resolution: R, in pixels.
         say: gets a sentence on what was cut away, if anything was.
+        align: find the face and cut it out as FFHQ's pictures were (`domain.align` says whether the domain's are so).
 
-    Raises: ValueError, in one sentence, if it is no picture or a damaged one.
+    Raises: ValueError, in one sentence, if it is no picture or a damaged one, or no face is found.
     """
+    picture = _open(source, None if align else resolution)
+    if align:
+        return to_tensor(align_face(picture, resolution, say))
+    width, height = picture.size
+    if width != height:
+        side = min(width, height)
+        say(f"Cropped to the {side} x {side} square in the middle of {width} x {height} pixels.")
+    return to_tensor(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BOX if width > resolution
+                                  else Image.Resampling.BICUBIC))
+
+
+def _open(source, resolution):
+    """A file as an upright RGB picture; of a JPEG, no more pixels than `resolution` asks for are decoded."""
     name = "The file" if isinstance(source, bytes) else f"{source}"
     try:
         picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-        picture.draft("RGB", (2 * resolution, 2 * resolution))  # lets a huge JPEG be read small
+        if resolution:
+            picture.draft("RGB", (2 * resolution, 2 * resolution))
         picture = ImageOps.exif_transpose(picture)
         if "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA"):
             picture = picture.convert("RGBA")
@@ -34,7 +52,7 @@ def open_image(source, resolution, say=print):
             levels = np.asarray(picture, dtype=np.float64)
             top = 65535 if picture.mode.startswith("I") else max(levels.max(), 1e-9)
             picture = Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8))
-        picture = picture.convert("RGB")
+        return picture.convert("RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not a picture: choose a PNG, JPEG or WebP file.") from None
     except Image.DecompressionBombError:
@@ -43,12 +61,70 @@ def open_image(source, resolution, say=print):
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{name} cannot be read as a picture ({error}): save it again as PNG or JPEG.") from None
-    width, height = picture.size
-    if width != height:
-        side = min(width, height)
-        say(f"Cropped to the {side} x {side} square in the middle of {width} x {height} pixels.")
-    return to_tensor(ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BOX if width > resolution
-                                  else Image.Resampling.BICUBIC))
+
+
+@lru_cache(maxsize=1)
+def _face_finder():
+    """dlib's face detector, and its predictor of 68 landmarks, which is fetched."""
+    try:
+        import dlib
+    except ImportError:
+        raise ImportError('Finding faces needs dlib: pip install dlib-bin, or open the picture with align=False if it '
+                          "is aligned already.") from None
+    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(fetch(LANDMARKS)))
+
+
+def face_landmarks(picture, say=print):
+    """The 68 landmarks (iBUG 300-W) of the largest face of a PIL picture, in pixels, [68, 2].
+
+    Raises: ValueError, in one sentence, if no face is found.
+    """
+    detector, predictor = _face_finder()
+    scale = min(1, 1200 / max(picture.size))  # a detector of faces of 40 px and more sees them in this size too
+    small = np.asarray(picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BOX))
+    faces = sorted(detector(small, 1), key=lambda face: face.area())
+    if not faces:
+        raise ValueError("No face was found: choose a picture of one person who looks to the camera, or say that it "
+                         "is aligned already.")
+    if len(faces) > 1:
+        say(f"{len(faces)} faces were found, and the largest is taken: crop the picture to choose another.")
+    return np.array([(point.x, point.y) for point in predictor(small, faces[-1]).parts()]) / scale
+
+
+def face_square(landmarks):
+    """The corners [4, 2] of the square that FFHQ cuts out: upper left, lower left, lower right, upper right.
+
+    Karras et al., arXiv 1812.04948, appendix A: as wide as twice the distance of the eyes, or 1.8 times that from eyes
+    to mouth, and turned as they are.
+    """
+    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    across, middle = eyes[1] - eyes[0], (eyes[0] + eyes[1]) / 2
+    down = (landmarks[48] + landmarks[54]) / 2 - middle
+    x = across + np.array([down[1], -down[0]])
+    x *= max(2 * np.hypot(*across), 1.8 * np.hypot(*down)) / np.hypot(*x)
+    y, center = np.array([-x[1], x[0]]), middle + 0.1 * down
+    return np.stack([center - x - y, center - x + y, center + x + y, center + x - y])
+
+
+def align_face(picture, size, say=print):
+    """The face of a PIL picture, upright and in the middle as in FFHQ, as a picture of `size` pixels.
+
+    What lies beyond the picture's edges is mirrored. Raises: ValueError if no face is found.
+    """
+    corners = face_square(face_landmarks(picture, say))
+    side = np.hypot(*(corners[3] - corners[0]))
+    shrink = max(1, int(side / (2 * size)))  # what is sampled below is at most twice as large as the result
+    picture = picture.reduce(shrink)
+    corners, side = corners / shrink, side / shrink
+    border = np.ceil([*-corners.min(axis=0), *(corners.max(axis=0) - picture.size)]).astype(int) + 2
+    left, top, right, bottom = np.clip(border, 0, None)
+    if max(left, top, right, bottom) > 2:
+        say("The face is so near the edge that a part of the picture was mirrored.")
+    pixels = np.pad(np.asarray(picture), ((top, bottom), (left, right), (0, 0)), "symmetric")
+    square = (corners + [left, top]).flatten()
+    sampled = Image.fromarray(pixels).transform((2 * size, 2 * size), Image.Transform.QUAD, square,
+                                                Image.Resampling.BICUBIC)
+    return sampled.reduce(2)
 
 
 def to_tensor(picture):

@@ -50,6 +50,8 @@ class FacePanel:
         self.face = widgets.Dropdown(options=choices, description="face", style=LABEL)
         self.again = widgets.Button(description="another random face", icon="random", layout=WIDE)
         self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file", layout=WIDE)
+        self.aligned = widgets.Checkbox(value=False, indent=False, layout=WIDE,
+                                        description="cut out as FFHQ's faces are, already")
         self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
                                        ensure_option=False, style=LABEL, layout=widgets.Layout(width="440px"))
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
@@ -75,8 +77,9 @@ class FacePanel:
         """Lay the panel out, the panel's own controls in a row under the prompt."""
         row, column = widgets.HBox, widgets.VBox
         wrap = widgets.Layout(flex_flow="row wrap")
+        sources = [self.face, self.again, self.upload, *([self.aligned] if self.domain.align else [])]
         self.widget = column([
-            row([self.face, self.again, self.upload], layout=wrap), self.prompt, row(controls, layout=wrap),
+            row(sources, layout=wrap), self.prompt, row(controls, layout=wrap),
             row([self.run, self.stop, self.progress], layout=wrap), self.status,
             row([column([widgets.HTML(title), picture]) for title, picture in
                  (("before", self.before), ("after", self.after))], layout=wrap),
@@ -108,7 +111,8 @@ class FacePanel:
 
     def _load(self):
         self._name = self.face.value
-        self._show_source(images.open_image(self._name, self.domain.generator.resolution, self.say))
+        self._show_source(images.open_image(self._name, self.domain.generator.resolution, self.say,
+                                            self.domain.align))
 
     def _another(self):
         if self._busy:
@@ -128,7 +132,8 @@ class FacePanel:
             return
 
         def load():
-            image = images.open_image(content, self.domain.generator.resolution, self.say)
+            align = self.domain.align and not self.aligned.value
+            image = images.open_image(content, self.domain.generator.resolution, self.say, align)
             self._name = f"file {hash(content)}"
             self._show_source(image)
 
@@ -245,7 +250,8 @@ class OptimizationPanel(FacePanel):
         self.lambda_l2 = widgets.FloatSlider(value=lambda_l2, min=0, max=max(0.02, 3 * lambda_l2), step=0.001,
                                              readout_format=".3f", description="lambda_l2", style=LABEL)
         self.lambda_id = widgets.FloatSlider(value=lambda_id, min=0, max=max(0.5, 3 * lambda_id), step=0.005,
-                                             readout_format=".3f", description="lambda_id", style=LABEL)
+                                             readout_format=".3f", description="lambda_id", style=LABEL,
+                                             disabled=domain.identity is None)
         self._arrange(self.steps, self.lambda_l2, self.lambda_id)
         self._choose()
 
@@ -344,8 +350,12 @@ class GlobalPanel(FacePanel):
         self.prompt.continuous_update = False
         self.strength.description, self.strength.min, self.strength.max = "alpha", -10, 10
         self.strength.step, self.strength.value = 0.1, domain.alpha
-        self.beta = widgets.IntSlider(value=domain.beta, min=1, max=domain.generator.style_dim, style=LABEL,
-                                      description="beta", readout_format="d")  # how many channels to leave
+        if domain.beta < 1:  # a threshold of the relevance
+            self.beta = widgets.FloatSlider(value=domain.beta, min=0, max=0.4, step=0.01, description="beta",
+                                            style=LABEL)
+        else:  # how many channels to leave
+            self.beta = widgets.IntSlider(value=domain.beta, min=1, max=domain.generator.style_dim, style=LABEL,
+                                          description="beta", readout_format="d")
         self.keep = widgets.Button(description="Keep this edit", icon="plus", layout=WIDE)
         self.forget = widgets.Button(description="Forget kept edits", icon="trash", layout=WIDE)
         for control in (self.prompt, self.neutral, self.beta):

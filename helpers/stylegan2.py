@@ -165,6 +165,8 @@ class Generator(nn.Module):
             self.layers.append(ConvLayer(channels[r], channels[r], w_dim, r, up=False))
             self.to_rgb.append(ToRGB(channels[r], w_dim))
         self.num_layers = len(self.layers) + 1  # the last toRGB has a row of w+ to itself
+        # How many images are drawn at once where gradients are needed, so that a GPU of 16 GB is enough.
+        self.batch = min(8, max(1, 8 * 256**2 // resolution**2))
         self._steps = self._plan(resolutions)
         self.style_layout = self._layout()
         self.style_dim = self.style_layout[-1].stop
@@ -216,7 +218,7 @@ class Generator(nn.Module):
         return torch.cat([module.affine(w_plus[:, row]) for *_, row, module in self._steps], dim=1)
 
     def synthesize(self, s, resolution=None, *, noise="constant"):
-        """s [N, S] -> image [N, 3, R, R].
+        """s [N, S] -> image [N, 3, R, R]. Without gradients, a large batch is drawn in parts, to save memory.
 
         Args:
             resolution: stop early at this resolution; the sum of the RGB layers so far is a small image.
@@ -229,6 +231,12 @@ class Generator(nn.Module):
             raise ValueError(f'noise must be "constant", "random" or "none", got {noise!r}.')
         if resolution not in {part.resolution for part in self.style_layout}:
             raise ValueError(f"resolution must be a power of two from 4 to {self.resolution}, got {resolution}.")
+        if torch.is_grad_enabled() and s.requires_grad:
+            return self._draw(s, resolution, noise)
+        parts = s.split(max(8, 64 * 256**2 // resolution**2))  # 2 GB at 1024 px
+        return torch.cat([self._draw(part, resolution, noise) for part in parts])
+
+    def _draw(self, s, resolution, noise):
         x, image = self.constant.expand(len(s), -1, -1, -1), None
         for part, (*_, module) in zip(self.style_layout, self._steps):
             if part.resolution > resolution:

@@ -1,11 +1,27 @@
+import hashlib
+import shutil
 from io import BytesIO
+from pathlib import Path
 
+import matplotlib.cbook
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from helpers.images import grid, open_image, to_gif, to_jpeg, to_pil, to_png, to_tensor
+from helpers import domains, images
+from helpers.images import (
+    align_face,
+    face_landmarks,
+    face_square,
+    grid,
+    open_image,
+    to_gif,
+    to_jpeg,
+    to_pil,
+    to_png,
+    to_tensor,
+)
 
 
 def content(picture, kind="PNG", **options):
@@ -83,3 +99,63 @@ def test_round_trip_and_layout():
     assert Image.open(BytesIO(to_jpeg(image, 80))).size == (80, 80)
     frames = torch.cat([image * i / 3 for i in range(4)])
     assert Image.open(BytesIO(to_gif(frames))).n_frames == 6  # there and back
+
+
+# Faces in photographs
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    """A portrait that comes with matplotlib, in the public domain; the landmarks' model from a package, by its hash."""
+    package = pytest.importorskip("face_recognition_models")
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLECLIP_CACHE", str(folder))
+        shutil.copy(package.pose_predictor_model_location(), domains.LANDMARKS[0].path)
+        images._face_finder.cache_clear()
+        yield Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")).convert("RGB")
+    images._face_finder.cache_clear()
+
+
+def off_square(picture):
+    """How far the square that FFHQ would cut out of a square picture is from the whole, as a share of its side."""
+    side = picture.size[0]
+    return np.abs(face_square(face_landmarks(picture)) - side * np.array([[0, 0], [0, 1], [1, 1], [1, 0]])).max() / side
+
+
+@pytest.mark.parametrize("turn,scale", [(0, 1), (20, 1), (-15, 0.6), (0, 2)])
+def test_a_face_is_cut_out_as_ffhqs_are(photograph, turn, scale):
+    sheet = Image.new("RGB", (1000, 1000), "gray")
+    sheet.paste(photograph, (200, 200))
+    moved = sheet.rotate(turn, Image.Resampling.BICUBIC).resize([round(1000 * scale)] * 2, Image.Resampling.LANCZOS)
+    face = align_face(moved, 256)
+    assert face.size == (256, 256)
+    assert off_square(face) < 0.08 and off_square(moved) > 0.2  # an aligned face asks for no square but its own
+    eyes = [face_landmarks(face)[part].mean(axis=0) for part in (slice(36, 42), slice(42, 48))]
+    assert abs(eyes[0][1] - eyes[1][1]) < 8 and eyes[0][0] < 128 < eyes[1][0]
+
+
+def test_what_is_beyond_the_edge_is_mirrored_and_said(photograph):
+    said = []
+    face = align_face(photograph.crop((150, 60, 400, 400)), 128, said.append)
+    assert face.size == (128, 128) and "mirrored" in said[0]
+
+
+def test_no_face_and_several_faces_get_one_sentence(photograph):
+    with pytest.raises(ValueError, match="No face was found"):
+        open_image(content(halves(size=(300, 300))), 64, align=True)
+    pair, said = Image.new("RGB", (1100, 600)), []
+    pair.paste(photograph, (0, 0))
+    pair.paste(photograph.resize((256, 300)), (700, 100))
+    assert face_landmarks(pair, said.append)[:, 0].max() < 512
+    assert said == ["2 faces were found, and the largest is taken: crop the picture to choose another."]
+
+
+def test_an_aligned_picture_can_be_opened_as_it_is(photograph):
+    face = align_face(photograph, 64, say=lambda text: None)
+    assert torch.equal(open_image(content(face), 64, align=False), to_tensor(face))
+    assert open_image(content(photograph, "JPEG"), 64, lambda text: None, align=True).shape == (1, 3, 64, 64)
+
+
+def test_the_landmarks_are_the_published_file(photograph):
+    assert hashlib.sha256(Path(domains.LANDMARKS[0].path).read_bytes()).hexdigest() == domains.LANDMARKS[0].sha256

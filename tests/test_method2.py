@@ -170,7 +170,7 @@ def test_training_latents_of_a_folder(domain, method2, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])
     assert method2["training_latents"](domain, tmp_path, say=said.append).shape == (3, 10, 128)
-    assert "Skipped 2 files that are no pictures: cut.png, notes.txt" in said[0]
+    assert "Skipped 2 files that cannot be used: cut.png, notes.txt" in said[0]
     with pytest.raises(ValueError, match="no folder"):
         method2["training_latents"](domain, tmp_path / "nowhere")
 
