@@ -52,6 +52,8 @@ CLIPS = {name: (Source(f"{HUB}/timm/{repository}/resolve/main/open_clip_model.sa
                                   ("ViT-L/14", "vit_large_patch14_clip_224.openai"))}
 IDENTITY = (Source(f"{HUB}/lithiumice/ArcFace_PyTorch/resolve/main/InsightFace_Pytorch%2Bmodel_ir_se50.pth",
                    "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28", "model_ir_se50.pth"),)
+E4E = (Source(f"{HUB}/zhengchong/e4e/resolve/main/e4e_ffhq_encode.pt",
+              "2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999"),)
 LANDMARKS = (  # dlib's 68 landmarks of a face; trained on iBUG 300-W, not for commercial use
     Source("https://github.com/ageitgey/face_recognition_models/raw/master/face_recognition_models/models/"
            "shape_predictor_68_face_landmarks.dat",
@@ -75,6 +77,7 @@ class Published:
     licence: str
     people: bool = False  # faces, aligned as FFHQ's: does the identity network apply?
     sweep: tuple[Source, ...] = ()  # method 3's preprocessing as the authors published it
+    encoder: tuple[Source, ...] = ()  # e4e, a faster start of the encoding
 
 
 def _pets(kind):
@@ -99,7 +102,7 @@ PUBLISHED = {
          Source(f"{HUB}/akhaliq/OneshotCLIP-stylegan2-ffhq/resolve/main/stylegan2-ffhq-config-f.pt",
                 "bae494ef77e32a9cd1792a81a3c167692a0e64f6bcd8b06592ff42917e2ed46e")),
         "a person", FACES, f"{BY_NVIDIA}; the FFHQ pictures are CC BY-NC-SA 4.0.", people=True,
-        sweep=(Source(f"{STYLECLIP}/ffhq/fs3.npy", name="sweep-ffhq.npy"),)),
+        sweep=(Source(f"{STYLECLIP}/ffhq/fs3.npy", name="sweep-ffhq.npy"),), encoder=E4E),
     "ffhq256": Published(
         (Source(f"{NVIDIA}/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl"),
          Source(f"{NGC}/stylegan2-ffhq-256x256.pkl")),
@@ -252,6 +255,7 @@ class Domain:
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
     samples: tuple[Path, ...] = field(default=())  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = field(default=())  # the authors' own sweep, where they published it
+    encoder: tuple[Source, ...] = field(default=())  # of e4e, where one was published
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
 
     @property
@@ -315,7 +319,7 @@ def _load_published(name, device, clip):
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
-        align=published.people)
+        encoder=published.encoder, align=published.people)
 
 
 def _published_generator(sources):

@@ -25,7 +25,7 @@ def pyramid_distance(image, target):
     return total
 
 
-def invert(domain, image, *, steps=200, callback=None):
+def invert(domain, image, *, steps=200, callback=None, start=None):
     """Find the w_plus whose image is `image`.
 
     Args:
@@ -33,6 +33,7 @@ def invert(domain, image, *, steps=200, callback=None):
         image: [N, 3, R, R] in [-1, 1], R the generator's resolution.
         steps: of gradient descent.
         callback: called after each step with {"step", "steps", "w_plus", "image", "loss"}; return True to stop.
+        start: w_plus [N, L, w_dim] to begin from, for example of `helpers.e4e`; without it, the mean.
 
     Returns: w_plus [N, L, w_dim], the best of each image so far, and history {"loss", "pixels", "features"}, lists.
     Ctrl-C ends the run early in the same way. Raises ValueError for an image of another size.
@@ -46,7 +47,10 @@ def invert(domain, image, *, steps=200, callback=None):
     with torch.no_grad():
         target = domain.clip.encode_image(image)
     space = w_space(generator)
-    v = torch.zeros(len(image), generator.num_layers, space.dim, device=domain.device, requires_grad=True)
+    v = torch.zeros(len(image), generator.num_layers, space.dim, device=domain.device)
+    if start is not None:
+        v += space.position(generator.check_w_plus(start).to(v))
+    v.requires_grad_()
     optimizer = torch.optim.Adam([v], betas=(0.9, 0.99))
     history = {"loss": [], "pixels": [], "features": []}
     best = torch.full([len(image)], float("inf"), device=domain.device)
@@ -57,7 +61,7 @@ def invert(domain, image, *, steps=200, callback=None):
             optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, 0.15)
             # Noise on w at first, so that the search is not caught by the nearest small dip; the same for all images,
             # so that an image is found alike alone and in a batch.
-            jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2
+            jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2 if start is None else 0
             jitter = (jitter * torch.randn(v.shape[1:], generator=noise)).to(v.device) if jitter else 0
             w_plus = space.mean + space.offset(v + jitter)
             drawn = generator(w_plus)

@@ -42,6 +42,47 @@ def test_stopping_returns_the_best_so_far(domain):
     assert (domain.generator(w_plus) - image).abs().mean() < (domain.generator(first) - image).abs().mean()
 
 
+def test_a_start_is_where_the_search_begins(domain):
+    image = open_image(domain.samples[2], 64)
+    found, _ = invert(domain, image, steps=60)
+    again, history = invert(domain, image, steps=5, start=found)
+    cold, cold_history = invert(domain, image, steps=5)
+    assert history["loss"][0] < 0.7 * cold_history["loss"][0]
+    assert (domain.generator(again) - image).abs().mean() < 0.7 * (domain.generator(cold) - image).abs().mean()
+    with pytest.raises(ValueError, match="another generator"):
+        invert(domain, image, steps=5, start=torch.zeros(1, 18, 512))
+
+
+def test_the_encoder_has_the_published_parameters_and_is_read_as_data(domain, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from helpers import e4e
+    with torch.device("meta"):
+        state = e4e.Encoder().state_dict()
+    shapes = {"styles.17.convs.10.weight": (512, 512, 3, 3), "styles.0.convs.6.bias": (512,), "styles.3.linear.weight":
+              (512, 512), "latlayer1.weight": (512, 256, 1, 1), "body.23.res_layer.5.fc1.weight": (32, 512, 1, 1)}
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+    assert sum(name.startswith("styles") and name.endswith("linear.bias") for name in state) == 18
+    with pytest.raises(ValueError, match="no published encoder for avatars"):
+        e4e.load_encoder(domain)
+
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(18, 512))
+
+        def forward(self, image):
+            return self.w.expand(len(image), -1, -1)
+
+    path = tmp_path / "e4e.pt"
+    torch.save({"state_dict": {"encoder.w": torch.ones(18, 512), "decoder.x": torch.ones(1)},
+                "latent_avg": torch.full([512], 2.0)}, path)
+    monkeypatch.setattr(e4e, "Encoder", Small)
+    monkeypatch.setattr(e4e, "fetch", lambda sources: path)
+    encode = e4e.load_encoder(replace(domain, encoder=("a source",)))
+    assert encode(torch.zeros(2, 3, 64, 64)).shape == (2, 18, 512) and (encode(torch.zeros(2, 3, 64, 64)) == 3).all()
+
+
 def test_an_image_of_another_size_is_refused(domain):
     with pytest.raises(ValueError, match=r"must be \[N, 3, 64, 64\].*open_image"):
         invert(domain, torch.zeros(1, 3, 32, 32))

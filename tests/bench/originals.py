@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from helpers.checkpoints import load_generator  # noqa: E402
 from helpers.clip_model import CLIP, ClipModel, area_matrix  # noqa: E402
+from helpers.e4e import Encoder  # noqa: E402
 from helpers.identity import IdentityNetwork  # noqa: E402
 from helpers.notebook_code import notebook_code  # noqa: E402
 from helpers.stylegan2 import Generator  # noqa: E402
@@ -157,6 +159,20 @@ def identity(folder):
 
 
 @torch.no_grad()
+def encoder(folder):
+    """The e4e encoder by its authors' own code, with the same weights."""
+    with importing_from(folder, "models", "configs"), patch("torch.utils.cpp_extension.load"):  # builds for a GPU
+        torch.manual_seed(0)
+        options = argparse.Namespace(stylegan_size=1024)
+        theirs = importlib.import_module("models.encoders.psp_encoders").Encoder4Editing(50, "ir_se", options).eval()
+        image = torch.rand(1, 3, 256, 256) * 2 - 1
+        w_plus = theirs(image)
+    ours = Encoder()
+    ours.load_state_dict(theirs.state_dict())
+    return {"w_plus": largest(ours.eval()(image), w_plus), "size of its values": w_plus.abs().max().item()}
+
+
+@torch.no_grad()
 def resize():
     """1024 to 224 px: the authors' upsampling by 7 and pooling by 32, one colour at a time."""
     image = torch.rand(1, 1, 1024, 1024) * 2 - 1
@@ -233,6 +249,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvidia", type=Path, help="a copy of NVlabs/stylegan2-ada-pytorch")
     parser.add_argument("--styleclip", type=Path, help="a copy of orpatashnik/StyleCLIP")
+    parser.add_argument("--e4e", type=Path, help="a copy of omertov/encoder4editing")
     options = parser.parse_args()
     found = {"resize": resize()}
     if options.nvidia:
@@ -241,6 +258,8 @@ def main():
         found |= {f"StyleCLIP, {side} px": styleclip_generator(options.styleclip, side) for side in (1024, 512, 256)}
         found["IR-SE50"] = identity(options.styleclip)
         found["one step at 1024 px, StyleCLIP's code"] = in_a_process_of_its_own(styleclip_step, options.styleclip)
+    if options.e4e:
+        found["e4e"] = encoder(options.e4e)
     found["one step at 1024 px, ours"] = in_a_process_of_its_own(our_step)
     print(json.dumps(found, indent=1))
     (ROOT / "build").mkdir(exist_ok=True)
