@@ -95,8 +95,9 @@ class ClipModel(nn.Module):
         return ((image + 1) / 2 - self.mean) / self.std
 
     def encode_image(self, image):
-        """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, D]."""
-        features = self.model.encode_image(self.preprocess(image))
+        """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, D]. Computed in half precision on a GPU, as OpenAI's is."""
+        with torch.autocast("cuda", torch.float16, enabled=image.device.type == "cuda"):
+            features = self.model.encode_image(self.preprocess(image)).to(image.dtype)
         return features / features.norm(dim=-1, keepdim=True)
 
     def encode_text(self, texts):
