@@ -6,6 +6,7 @@ Long work runs in a thread beside the kernel, so that Stop works both where a ru
 
 import html
 import threading
+import time
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -16,8 +17,9 @@ from .latents import random_w_plus
 
 MODELS = threading.Lock()  # whoever runs the networks holds it
 SIDE = 256  # pixels of a picture in a panel
-LABEL = {"description_width": "90px"}
+LABEL = {"description_width": "80px"}
 WIDE = {"width": "auto"}  # as wide as its text
+FULL = {"width": "98%", "max_width": "440px"}  # as wide as a phone allows
 
 
 def uploaded(upload):
@@ -27,10 +29,15 @@ def uploaded(upload):
 
 
 class FacePanel:
-    """What all panels share: choose a face, type a prompt, run in the background, stop, blend, save.
+    """What all panels share: choose a face, type a prompt, run in the background, stop, blend, compare, go back, save.
 
     A panel of its own says, in `_settings`, which widgets a run reads; in `_edit`, what a run does; in `_ready`,
-    whether there is an edit to show; in `_edited`, which w_plus it is at a strength.
+    whether there is an edit to show; in `_edited`, which w_plus it is at a strength; in `STATE` and `CONTROLS`, which
+    attributes and widgets make up an edit that one can go back to.
+
+    A run uses the prompt and the settings of the moment it began. A second Run beside it does nothing; a Run of
+    another panel waits for its end. The run goes on if the page is closed, and its result is there when the panel is
+    displayed again.
 
     Args:
         domain: a `Domain`.
@@ -38,73 +45,95 @@ class FacePanel:
         folder: where Save puts its files.
     """
 
+    STATE = ("image", "source", "_name", "_prompt")
+    CONTROLS = ("prompt", "strength")
+
     def __init__(self, domain, invert, folder):
         self.domain, self.invert, self.folder = domain, invert, Path(folder)
         self.image = None  # the picture chosen, [1, 3, R, R]
         self.source = None  # its w_plus, once it is known
+        self._name, self._prompt = None, domain.prompts[0]
         self._inverted = {}  # picture's name -> w_plus, so that a face is encoded once
         self._thread, self._stop, self._busy = None, threading.Event(), False
-        self._seed = 0
+        self._seed, self._missed = 0, False  # was something changed that a run under way did not see?
+        self._edits, self._current, self._restoring = [], None, False
 
         choices = [(path.stem.replace("_", " "), str(path)) for path in domain.samples] + [("random face", "random")]
-        self.face = widgets.Dropdown(options=choices, description="face", style=LABEL)
+        self.face = widgets.Dropdown(options=choices, description="face", style=LABEL, layout=FULL)
         self.again = widgets.Button(description="another random face", icon="random", layout=WIDE)
         self.upload = widgets.FileUpload(accept="image/*", multiple=False, description="open a file", layout=WIDE)
         self.aligned = widgets.Checkbox(value=False, indent=False, layout=WIDE,
                                         description="cut out as FFHQ's faces are, already")
         self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
-                                       ensure_option=False, style=LABEL, layout=widgets.Layout(width="440px"))
-        self.run = widgets.Button(description="Run", button_style="primary", icon="play")
-        self.stop = widgets.Button(description="Stop", icon="stop", disabled=True)
-        self.progress = widgets.IntProgress(value=0, min=0, max=1, layout=widgets.Layout(width="240px"))
-        self.status = widgets.HTML()
+                                       ensure_option=False, style=LABEL, layout=FULL)
+        self.run = widgets.Button(description="Run", button_style="primary", icon="play", layout=WIDE)
+        self.stop = widgets.Button(description="Stop", icon="stop", disabled=True, layout=WIDE)
+        self.progress = widgets.IntProgress(value=0, min=0, max=1, layout=widgets.Layout(width="160px"))
+        self.time_left, self.status = widgets.Label(), widgets.HTML()
         self.strength = widgets.FloatSlider(value=1, min=0, max=1.5, step=0.05, description="strength", style=LABEL,
-                                            disabled=True)
-        self.before, self.after = (widgets.Image(format="jpeg", width=SIDE, height=SIDE) for _ in range(2))
-        self.save_png = widgets.Button(description="Save PNG", disabled=True)
-        self.save_gif = widgets.Button(description="Save GIF", disabled=True)
+                                            disabled=True, layout=FULL)
+        self.compare = widgets.FloatSlider(value=0, min=0, max=1, step=0.01, description="compare", style=LABEL,
+                                           readout=False, disabled=True, layout=FULL)
+        half = widgets.Layout(width="100%", max_width=f"{SIDE}px", height="auto")
+        self.before, self.after = (widgets.Image(format="jpeg", layout=half) for _ in range(2))
+        self.caption = widgets.HTML("after")
+        self.history = widgets.Dropdown(options=[("the edits so far", None)], description="go back", style=LABEL,
+                                        disabled=True, layout=FULL)
+        self.save_png = widgets.Button(description="Save PNG", disabled=True, layout=WIDE)
+        self.save_gif = widgets.Button(description="Save GIF", disabled=True, layout=WIDE)
 
         self.face.observe(lambda change: self._choose(), "value")
         self.again.on_click(lambda button: self._another())
         self.upload.observe(lambda change: self._open(), "value")
+        self.prompt.on_msg(lambda widget, content, buffers: content.get("event") == "submit" and self.start())
         self.run.on_click(lambda button: self.start())
         self.stop.on_click(lambda button: self._stop.set())
         self.strength.observe(lambda change: self._blend(), "value")
+        self.compare.observe(lambda change: self._blend(), "value")
+        self.history.observe(lambda change: self._go_back(change["new"]), "value")
         self.save_png.on_click(lambda button: self._save("png"))
         self.save_gif.on_click(lambda button: self._save("gif"))
 
     def _arrange(self, *controls):
-        """Lay the panel out, the panel's own controls in a row under the prompt."""
-        row, column = widgets.HBox, widgets.VBox
-        wrap = widgets.Layout(flex_flow="row wrap")
+        """Lay the panel out, the panel's own controls in a row under the prompt; rows wrap on a narrow page."""
+        column, wrap = widgets.VBox, widgets.Layout(flex_flow="row wrap", align_items="center")
+
+        def row(children):
+            return widgets.HBox(children, layout=wrap)
+
+        half = widgets.Layout(width="47%", max_width=f"{SIDE + 8}px")
         sources = [self.face, self.again, self.upload, *([self.aligned] if self.domain.align else [])]
         self.widget = column([
-            row(sources, layout=wrap), self.prompt, row(controls, layout=wrap),
-            row([self.run, self.stop, self.progress], layout=wrap), self.status,
-            row([column([widgets.HTML(title), picture]) for title, picture in
-                 (("before", self.before), ("after", self.after))], layout=wrap),
-            row([self.strength, self.save_png, self.save_gif], layout=wrap)])
+            row(sources), self.prompt, row(controls), row([self.run, self.stop, self.progress, self.time_left]),
+            self.status,
+            row([column([widgets.HTML("before"), self.before], layout=half),
+                 column([self.caption, self.after], layout=half)]),
+            row([self.strength, self.compare, self.history, self.save_png, self.save_gif])])
 
     def _ipython_display_(self):
         from IPython.display import display
         display(self.widget)
 
     def say(self, text):
-        """Show one line under the buttons."""
-        self.status.value = html.escape(str(text))
+        """Show one line under the buttons; screen readers read it out."""
+        self.status.value = f'<span role="status">{html.escape(str(text))}</span>'
 
     # Choosing a face
 
     def _show_source(self, image, w_plus=None):
-        self.image, self.source = image, w_plus
+        self.image, self.source, self._current = image, w_plus, None
         self.before.value = self.after.value = images.to_jpeg(image, SIDE)
         self._set_ready()
 
     def _set_ready(self):
-        for control in (self.strength, self.save_png, self.save_gif):
-            control.disabled = not self._ready()
+        ready = self._ready() and not self._busy
+        for control in (self.strength, self.compare, self.save_png, self.save_gif):
+            control.disabled = not ready
+        self.history.disabled = self._busy or not self._edits
 
     def _choose(self):
+        if self._restoring:
+            return
         if self._busy:
             return self.say("A run is under way: the new choice counts when it has ended; press Run again then.")
         self._guard(self._another if self.face.value == "random" else self._load)
@@ -142,7 +171,7 @@ class FacePanel:
     # Running
 
     def start(self):
-        """What Run does; `wait` waits for its end."""
+        """What Run and the Enter key do; `wait` waits for its end."""
         if self._busy:
             return
         self._busy = True
@@ -167,20 +196,37 @@ class FacePanel:
                     self.source = self._encode()
                 if self._stop.is_set():
                     return self.say("Stopped before the edit began.")
+                self._started = time.perf_counter()
                 self.say(f"{self._edit(prompt, **settings)} {self.domain.clip.caution(prompt)}")
             finally:
                 MODELS.release()
             self._prompt, self._busy = prompt, False
-            self._set_ready()
+            self._remember()
             self._blend()
 
         self._guard(run)
         self._busy = False
         self._set_busy(False)
+        if self._missed:
+            self._missed = False
+            self._guard(self._look_up)
+
+    def _changed(self):
+        """A sentence or a setting changed; what was changed during a run counts when it has ended."""
+        if self._restoring:
+            return
+        if self._busy:
+            self._missed = True
+            return self.say("A run is under way: the change counts when it has ended.")
+        self._guard(self._look_up)
+
+    def _look_up(self):
+        """Find what can be shown without a run."""
 
     def _encode(self):
         if self._name not in self._inverted:
             self.say("Finding the latent of this picture.")
+            self._started = time.perf_counter()
             w_plus, _ = self.invert(self.domain, self.image, callback=self._watch)
             if self._stop.is_set():
                 return w_plus  # not kept: the next run begins anew
@@ -189,14 +235,17 @@ class FacePanel:
 
     def _watch(self, state):
         self.progress.max, self.progress.value = state["steps"], state["step"]
+        left = (time.perf_counter() - self._started) / state["step"] * (state["steps"] - state["step"])
+        self.time_left.value = f"{left:.0f} s left" if left >= 1 else ""
         if state["step"] % 5 == 0 or state["step"] == state["steps"]:
             self.after.value = images.to_jpeg(state["image"][:1], SIDE)
         return self._stop.is_set()
 
     def _set_busy(self, busy):
-        self.stop.disabled = not busy
+        self.stop.disabled, self.time_left.value = not busy, ""
         for control in (self.run, self.face, self.again, self.upload):
             control.disabled = busy
+        self._set_ready()
 
     # Looking at the result
 
@@ -206,10 +255,55 @@ class FacePanel:
             return self.domain.generator(self.source if strength == 0 else self._edited(strength))
 
     def _blend(self):
-        if not self._ready() or self._busy:
+        if not self._ready() or self._busy or self._restoring:
             return
         with MODELS:
-            self.after.value = images.to_jpeg(self.blended(self.strength.value), SIDE)
+            after = images.to_pil(self.blended(self.strength.value), SIDE)
+        if self.compare.value > 0:  # the source up to a line, the edit beyond it
+            edge = round(self.compare.value * SIDE)
+            after.paste(images.to_pil(self.image, SIDE).crop((0, 0, edge, SIDE)), (0, 0))
+            after.paste("white", (max(0, edge - 1), 0, edge + 1, SIDE))
+        self.after.value = images.to_jpeg(after)
+        self.caption.value = html.escape(f"after: {self._prompt}")
+        if self._current is not None:  # one comes back to an edit as one left it
+            self._edits[self._current][1].update(self._values())
+
+    # Going back
+
+    def _remember(self):
+        """Put the edit on show on the list of those that one can go back to."""
+        if not self._ready():
+            return
+        state = {name: getattr(self, name) for name in self.STATE}
+        self._edits.append((state, self._values()))
+        self._current = len(self._edits) - 1
+        self._restoring = True
+        self.history.options = [("the edits so far", None), *((f"{i + 1}: {values['prompt']}", i)
+                                                              for i, (_, values) in enumerate(self._edits))]
+        self._restoring = False
+        self._set_ready()
+
+    def _values(self):
+        return {name: getattr(self, name).value for name in self.CONTROLS} | {"prompt": self._prompt}
+
+    def _go_back(self, index):
+        if index is None or self._restoring or self._busy:
+            return
+        state, values = self._edits[index]
+        self._restoring = True
+        try:
+            for name, value in state.items():
+                setattr(self, name, value)
+            for name, value in values.items():
+                getattr(self, name).value = value
+            known = [value for _, value in self.face.options]
+            self.face.value = self._name if self._name in known else "random" if self._name is None else self.face.value
+        finally:
+            self._restoring = False
+        self.before.value, self._current = images.to_jpeg(self.image, SIDE), index
+        self._set_ready()
+        self._blend()
+        self.say(f"Back at edit {index + 1}: {self._prompt}")
 
     def _save(self, kind):
         def save():
@@ -243,15 +337,18 @@ class OptimizationPanel(FacePanel):
         optimize: as notebook 1's `optimize_latent`.
     """
 
+    STATE = (*FacePanel.STATE, "result")
+
     def __init__(self, domain, invert, optimize, *, steps=60, lambda_l2=0.001, lambda_id=0.1, folder="."):
         self.optimize, self.result = optimize, None  # w_plus after the edit
         super().__init__(domain, invert, folder)
-        self.steps = widgets.IntSlider(value=steps, min=20, max=300, step=20, description="steps", style=LABEL)
+        self.steps = widgets.IntSlider(value=steps, min=20, max=300, step=20, description="steps", style=LABEL,
+                                       layout=FULL)
         self.lambda_l2 = widgets.FloatSlider(value=lambda_l2, min=0, max=max(0.02, 3 * lambda_l2), step=0.001,
-                                             readout_format=".3f", description="lambda_l2", style=LABEL)
+                                             readout_format=".3f", description="lambda_l2", style=LABEL, layout=FULL)
         self.lambda_id = widgets.FloatSlider(value=lambda_id, min=0, max=max(0.5, 3 * lambda_id), step=0.005,
                                              readout_format=".3f", description="lambda_id", style=LABEL,
-                                             disabled=domain.identity is None)
+                                             layout=FULL, disabled=domain.identity is None)
         self._arrange(self.steps, self.lambda_l2, self.lambda_id)
         self._choose()
 
@@ -285,6 +382,8 @@ class MapperPanel(FacePanel):
         apply: as notebook 2's `apply_mapper`.
     """
 
+    STATE = (*FacePanel.STATE, "mapper")
+
     def __init__(self, domain, invert, find, train, apply, *, folder="."):
         self.find, self.train, self.apply, self.mapper = find, train, apply, None
         super().__init__(domain, invert, folder)
@@ -293,7 +392,7 @@ class MapperPanel(FacePanel):
                                           layout=widgets.Layout(width="90px")) for name in domain.rows]
         for box in self.networks:
             box.observe(lambda change: self._blend(), "value")
-        self.prompt.observe(lambda change: self._guard(self._look_up), "value")
+        self.prompt.observe(lambda change: self._changed(), "value")
         self._arrange(*self.networks)
         self._choose()
         self._guard(self._look_up)
@@ -302,11 +401,10 @@ class MapperPanel(FacePanel):
         return {}
 
     def _look_up(self):
-        if self._busy:
-            return self.say("A run is under way: the new prompt counts when it has ended; press Run again then.")
-        self._prompt, self.mapper = self.prompt.value, None
+        self._prompt, self.mapper, self._current = self.prompt.value, None, None
         self.mapper = self.find(self._prompt)
         self._set_ready()
+        self._remember()
         self._blend()
         if self.mapper is None:
             self.say("There is no mapper for this prompt yet: Run trains one.")
@@ -342,24 +440,29 @@ class GlobalPanel(FacePanel):
         direction: as notebook 3's `global_direction`.
     """
 
+    STATE = (*FacePanel.STATE, "_step", "kept")
+    CONTROLS = (*FacePanel.CONTROLS, "neutral", "beta")
+
     def __init__(self, domain, invert, direction, *, folder="."):
         self.direction, self._step = direction, None
         self.kept = []  # (sentence, alpha * direction) of each edit below this one
         super().__init__(domain, invert, folder)
-        self.neutral = widgets.Text(value=domain.neutral, description="neutral", style=LABEL, continuous_update=False)
+        self.neutral = widgets.Text(value=domain.neutral, description="neutral", style=LABEL, continuous_update=False,
+                                    layout=FULL)
         self.prompt.continuous_update = False
         self.strength.description, self.strength.min, self.strength.max = "alpha", -10, 10
         self.strength.step, self.strength.value = 0.1, domain.alpha
         if domain.beta < 1:  # a threshold of the relevance
             self.beta = widgets.FloatSlider(value=domain.beta, min=0, max=0.4, step=0.01, description="beta",
-                                            style=LABEL)
+                                            style=LABEL, layout=FULL)
         else:  # how many channels to leave
             self.beta = widgets.IntSlider(value=domain.beta, min=1, max=domain.generator.style_dim, style=LABEL,
-                                          description="beta", readout_format="d")
+                                          description="beta", readout_format="d", layout=FULL)
         self.keep = widgets.Button(description="Keep this edit", icon="plus", layout=WIDE)
         self.forget = widgets.Button(description="Forget kept edits", icon="trash", layout=WIDE)
-        for control in (self.prompt, self.neutral, self.beta):
-            control.observe(lambda change: self._look_up(), "value")
+        for text in (self.prompt, self.neutral):
+            text.observe(lambda change: self._sentences_changed(), "value")
+        self.beta.observe(lambda change: self._changed(), "value")
         self.keep.on_click(lambda button: self._keep())
         self.forget.on_click(lambda button: self._forget())
         self._arrange(self.neutral, self.beta, self.keep, self.forget)
@@ -369,15 +472,21 @@ class GlobalPanel(FacePanel):
         return {}
 
     def _look_up(self):
-        if self._busy:
-            return self.say("A run is under way: the change counts when it has ended.")
         self._step = None
-        self._guard(self._find)
-        self._set_ready()
-        self._guard(self._blend)
+        try:
+            self._find(self.prompt.value)
+        finally:
+            self._set_ready()
+        self._blend()
 
-    def _find(self):
-        self._prompt = self.prompt.value
+    def _sentences_changed(self):
+        self._current = None
+        self._changed()
+        if not self._busy and not self._restoring:
+            self._remember()
+
+    def _find(self, prompt):
+        self._prompt = prompt
         self._step = self.direction(self.domain, self.neutral.value, self._prompt, beta=self.beta.value)
         kept = f" on top of {', '.join(sentence for sentence, _ in self.kept)}" if self.kept else ""
         ask = "move alpha" if self.source is not None else "Run finds the latent of this picture first"
@@ -386,10 +495,10 @@ class GlobalPanel(FacePanel):
 
     def _show_source(self, image, w_plus=None):
         super()._show_source(image, w_plus if self._name is None else self._inverted.get(self._name))
-        self._look_up()
+        self._changed()
 
     def _edit(self, prompt):
-        self._find()
+        self._find(prompt)
         return f"{prompt}: move alpha."
 
     def _ready(self):
@@ -403,10 +512,12 @@ class GlobalPanel(FacePanel):
 
     def _keep(self):
         if self._ready():
-            self.kept.append((self._prompt, self.strength.value * self._step))
+            self.kept = [*self.kept, (self._prompt, self.strength.value * self._step)]
+            self._current = None  # the edit that is kept stays in the history as it was
             self.strength.value = 0
+            self._remember()
             self.say(f"Kept: {', '.join(sentence for sentence, _ in self.kept)}. Type the next sentence.")
 
     def _forget(self):
-        self.kept.clear()
-        self._look_up()
+        self.kept = []
+        self._changed()

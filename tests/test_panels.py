@@ -5,6 +5,7 @@ import time
 from io import BytesIO
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -150,8 +151,109 @@ def test_the_error_of_a_run_is_one_escaped_line(panel):
 
     panel.optimize = fails
     run(panel)
-    assert panel.status.value == "RuntimeError: &lt;b&gt;broken&lt;/b&gt;" and not panel.run.disabled
+    assert panel.status.value == '<span role="status">RuntimeError: &lt;b&gt;broken&lt;/b&gt;</span>'
+    assert not panel.run.disabled
     assert torch.is_tensor(panel.source)
+
+
+def press_enter(text):
+    """What a browser sends when Enter is pressed in a text field."""
+    text._handle_custom_msg({"event": "submit"}, [])
+
+
+def test_enter_runs(panel):
+    press_enter(panel.prompt)
+    panel.wait(30)
+    assert "done after 60 steps" in panel.status.value
+
+
+def test_while_busy_buttons_are_disabled_and_the_time_left_is_shown(panel):
+    run(panel)
+    panel.go.clear()
+    panel.run.click()
+    time.sleep(0.2)
+    controls = (panel.run, panel.face, panel.again, panel.upload, panel.strength, panel.compare, panel.history,
+                panel.save_png, panel.save_gif)
+    assert all(control.disabled for control in controls) and not panel.stop.disabled
+    panel._started = time.perf_counter() - 10
+    panel._watch({"step": 5, "steps": 20, "image": panel.image})
+    assert panel.time_left.value == "30 s left"
+    panel.go.set()
+    panel.wait(30)
+    assert not any(control.disabled for control in controls) and panel.stop.disabled and not panel.time_left.value
+
+
+def test_a_prompt_changed_in_mid_run_counts_for_the_next_run(panel):
+    panel.go.clear()
+    panel.prompt.value = "a bald person"
+    panel.run.click()
+    time.sleep(0.2)
+    panel.prompt.value = "an angry person"
+    panel.go.set()
+    panel.wait(30)
+    assert "a bald person: done" in panel.status.value and "a bald person" in panel.caption.value
+    panel.save_png.click()
+    assert "a-bald-person.png" in panel.status.value
+    run(panel)
+    assert "an angry person: done" in panel.status.value
+
+
+def test_one_can_go_back_to_earlier_edits(panel):
+    assert panel.history.disabled
+    panel.prompt.value = "a bald person"
+    run(panel)
+    panel.strength.value = 0.5
+    first, shown = panel.result, panel.after.value
+    panel.face.value = panel.face.options[3][1]
+    panel.prompt.value = "an angry person"
+    run(panel)
+    assert [label for label, _ in panel.history.options[1:]] == ["1: a bald person", "2: an angry person"]
+    second = panel.after.value
+    panel.history.value = 0
+    assert panel.result is first and panel.after.value == shown and panel.strength.value == 0.5
+    assert panel.prompt.value == "a bald person" and panel.face.value == panel.face.options[0][1]
+    assert "Back at edit 1: a bald person" in panel.status.value
+    panel.history.value = 1
+    assert panel.after.value == second and panel.face.value == panel.face.options[3][1]
+
+
+def test_compare_draws_a_line_between_before_and_after(panel):
+    run(panel)
+    edited = np.asarray(Image.open(BytesIO(panel.after.value)), dtype=float)
+    before = np.asarray(Image.open(BytesIO(panel.before.value)), dtype=float)
+    panel.compare.value = 0.5
+    both = np.asarray(Image.open(BytesIO(panel.after.value)), dtype=float)
+    middle = both.shape[1] // 2
+    assert np.abs(both[:, :middle - 8] - before[:, :middle - 8]).mean() < 2
+    assert np.abs(both[:, middle + 8:] - edited[:, middle + 8:]).mean() < 2
+    assert both[:, middle - 1:middle + 1].mean() > 240 and np.abs(before - edited).mean() > 10
+
+
+def test_displayed_again_the_panel_is_the_same_with_its_result(panel, monkeypatch):
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", displayed.append)
+    run(panel)
+    panel._ipython_display_()
+    panel._ipython_display_()
+    assert displayed == [panel.widget] * 2 and not panel.strength.disabled
+
+
+def test_a_run_goes_on_when_the_page_is_closed(panel):
+    panel.go.clear()
+    panel.run.click()
+    for widget in (panel.after, panel.progress, panel.status):
+        widget.comm.close() if widget.comm else None  # what a closed page leaves: nobody listens
+    panel.go.set()
+    panel.wait(30)
+    assert panel.result is not None and not panel.run.disabled
+
+
+def test_a_screen_reader_finds_labels_and_is_told_of_news(panel):
+    inputs = (panel.face, panel.prompt, panel.strength, panel.compare, panel.history, panel.steps, panel.lambda_l2,
+              panel.run, panel.stop, panel.save_png, panel.upload)
+    assert all(control.description for control in inputs)
+    panel.say("news")
+    assert 'role="status"' in panel.status.value
 
 
 @pytest.fixture
@@ -228,7 +330,7 @@ def test_a_new_text_is_trained_once(mapper_panel):
     panel.prompt.value = "a broken person"
     assert panel.strength.disabled
     run(panel)
-    assert panel.status.value == "no mapper for that" and not panel.run.disabled
+    assert "no mapper for that" in panel.status.value and not panel.run.disabled
 
 
 def test_a_mapper_that_cannot_be_read_is_one_line(mapper_panel):
@@ -296,3 +398,55 @@ def test_a_picture_of_ones_own_is_encoded_first(live):
     assert live.after.value != before
     live.save_png.click()
     assert "Saved" in live.status.value and len(list(live.folder.glob("*.png"))) == 1
+
+
+def test_a_change_during_a_run_counts_when_it_has_ended(live):
+    started, go = threading.Event(), threading.Event()
+
+    def slow(domain, image, callback):
+        started.set()
+        go.wait(10)
+        return domain.generator.broadcast(domain.generator.w_avg[None]), {"loss": [1.0]}
+
+    live.invert, live.face.value = slow, live.face.options[1][1]
+    press_enter(live.prompt)  # Enter finds the latent, as Run does
+    started.wait(10)
+    live.prompt.value = "a bald person"
+    assert "counts when it has ended" in live.status.value
+    go.set()
+    live.wait(30)
+    assert "a bald person" in live.status.value and live._prompt == "a bald person" and not live.strength.disabled
+
+
+def test_one_can_go_back_to_earlier_sentences_and_kept_edits(live):
+    live.prompt.value = "a bald person"
+    live.strength.value = 2.0
+    live.keep.click()
+    live.prompt.value, live.strength.value = "an angry person", 1.5
+    shown, labels = live.after.value, [label for label, _ in live.history.options[1:]]
+    assert labels == ["1: a bald person", "2: a bald person", "3: an angry person"]
+    live.history.value = 0
+    assert live.kept == [] and live.strength.value == 2 and live.prompt.value == "a bald person"
+    live.history.value = 2
+    assert live.after.value == shown and len(live.kept) == 1 and live.strength.value == 1.5
+
+
+def test_a_domain_with_a_threshold_gets_a_slider_for_it(domain, live, tmp_path):
+    from dataclasses import replace
+    panel = GlobalPanel(replace(domain, beta=0.15, alpha=4.1), live.invert,
+                        lambda domain, neutral, target, beta: torch.full([domain.generator.style_dim], beta),
+                        folder=tmp_path)
+    assert (panel.beta.value, panel.beta.max, panel.strength.value) == (0.15, 0.4, 4.1)
+
+
+def test_a_mapper_training_prompt_change_is_looked_up_afterwards(mapper_panel):
+    go, train = threading.Event(), mapper_panel.train
+    mapper_panel.train = lambda prompt, callback: go.wait(10) and train(prompt, callback)
+    mapper_panel.prompt.value = "a person with an afro"
+    mapper_panel.run.click()
+    time.sleep(0.2)
+    mapper_panel.prompt.value = "a bald person"
+    go.set()
+    mapper_panel.wait(30)
+    assert "a person with an afro" in mapper_panel.mappers and mapper_panel._prompt == "a bald person"
+    assert mapper_panel.mapper == 0.3 and "a bald person: move the strength" in mapper_panel.status.value
