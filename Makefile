@@ -1,9 +1,9 @@
-# make run | test | lab | bench | models        (installing is part of each, done once, and again when the pins change)
+# make run | test | lab | app | bench | models | colab | slides        (installing is part of each, done once, and again when the pins change)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test lab bench models notebooks clean
+.PHONY: run test lab app bench models notebooks colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
@@ -24,6 +24,9 @@ models: $(VENV)/installed-dev         ## the embedded domain from nothing (hours
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
 	$(PY) notebooks/run.py --save
+
+colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
+	$(PY) notebooks/colab.py "$(REPO)"
 
 clean:
 	rm -rf build

@@ -1,0 +1,247 @@
+"""The three notebooks in JupyterLab, driven by a real browser; screenshots in build/browser/."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("there is no Chromium: apt-get install chromium", allow_module_level=True)
+SHOTS = ROOT / "build" / "browser"
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def start_server(command, log):
+    """Start a web server on a free port, {port} in its command, and wait until it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("w") as output:
+        process = subprocess.Popen([part.format(port=port) for part in command], stdout=output, stderr=output,
+                                   env=os.environ | {"STYLECLIP_DOMAIN": "avatars"})
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read(1)
+            return process, port
+        except OSError:
+            time.sleep(0.5)
+    process.terminate()
+    raise AssertionError(f"no answer on port {port}: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the notebooks beside links to what they use, so that autosave touches nothing of the repository."""
+    folder = tmp_path_factory.mktemp("house")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("mappers", ".ipynb_*"))
+    for name in ("helpers", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(house, tmp_path_factory):
+    """The port of a JupyterLab."""
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port={port}", "--allow-root",
+               "--IdentityProvider.token=", f"--ServerApp.root_dir={house}", "--LabApp.expose_app_in_browser=True"]
+    process, port = start_server(command, tmp_path_factory.mktemp("log") / "lab.log")
+    yield port
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Panel:
+    """The panel of an open notebook."""
+
+    def __init__(self, page, name):
+        self.page, self.name = page, name
+
+    def open(self, port):
+        self.page.goto(f"http://127.0.0.1:{port}/lab/workspaces/{self.name}/tree/notebooks/{self.name}.ipynb?reset")
+        self.page.wait_for_selector(".jp-NotebookPanel", timeout=60_000)
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+        return self
+
+    def run_all(self, seconds=400):
+        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        end, quiet = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            time.sleep(1)
+            prompts = self.page.evaluate("[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+                                         ".map(prompt => prompt.textContent)")
+            quiet = 0 if any("*" in text for text in prompts) or self.kernel() != "idle" else quiet + 1
+            if quiet == 3:  # seconds; between two cells it is quiet for a moment too
+                return self
+        raise AssertionError(f"{self.name} was not done after {seconds} s")
+
+    def kernel(self):
+        return self.page.locator(".jp-Notebook-ExecutionIndicator").first.get_attribute("data-status")
+
+    def check_no_error(self):
+        for kind in ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr"):
+            found = self.page.locator(f'[data-mime-type="{kind}"]')
+            texts = [text for text in found.all_inner_texts() if "Warning" not in text]
+            assert not texts, texts[0][-1500:]
+        assert "Traceback" not in self.page.inner_text("body")
+
+    def shot(self, name):
+        self.page.screenshot(path=SHOTS / f"{self.name}_{name}.png")
+
+    def show(self):
+        self.button("Run").scroll_into_view_if_needed()
+        return self
+
+    def button(self, text):
+        return self.page.locator("button.jupyter-button", has_text=re.compile(rf"^\s*{text}\s*$")).first
+
+    def type(self, text, label="prompt"):
+        field = self.page.locator(f'.widget-inline-hbox:has(label:text-is("{label}")) input').first
+        field.fill(text)
+        return field
+
+    def slide(self, label, key, times):
+        handle = self.page.locator(f'.widget-inline-hbox:has(label:text-is("{label}")) .noUi-handle').first
+        handle.focus()
+        for _ in range(times):
+            handle.press(key)
+
+    def status(self):
+        return self.page.locator('span[role="status"]').first.inner_text()
+
+    def wait_for(self, text, seconds=60):
+        self.page.wait_for_function("text => document.querySelector('span[role=\"status\"]')?.innerText.includes(text)",
+                                    arg=text, timeout=1000 * seconds)
+
+    def picture(self):
+        """The address of the picture "after", which changes with the picture."""
+        return self.page.locator(".widget-image").nth(1).get_attribute("src")
+
+    def wait_for_change(self, before, seconds=60):
+        end = time.monotonic() + seconds
+        while self.picture() == before:
+            assert time.monotonic() < end, f"the picture did not change: {self.status()}"
+            time.sleep(0.1)
+        time.sleep(0.5)  # several updates may be on their way
+        return self.picture()
+
+
+@pytest.fixture
+def panel(request, browser, lab):
+    """A notebook's panel after all cells were run."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(30_000)
+    panel = Panel(page, request.param).open(lab).run_all()
+    panel.check_no_error()
+    panel.show()
+    yield panel
+    panel.check_no_error()
+    page.close()
+
+
+@pytest.mark.parametrize("panel", NOTEBOOKS[:1], indirect=True)
+def test_optimization(panel, house):
+    before = panel.picture()
+    panel.type("a person with sunglasses").press("Enter")  # Enter runs
+    panel.wait_for("done after")
+    after = panel.wait_for_change(before)
+    panel.shot("edited")
+    panel.slide("strength", "ArrowLeft", 10)
+    half = panel.wait_for_change(after)
+    panel.slide("compare", "ArrowRight", 50)
+    panel.wait_for_change(half)
+    panel.shot("compared")
+    panel.button("Save PNG").click()
+    panel.wait_for("Saved")
+    assert (house / "notebooks" / "a-person-with-sunglasses.png").stat().st_size > 1000
+
+    panel.page.locator('input[type="file"]').first.set_input_files(ROOT / "data/avatars/samples/avatar_07.png")
+    panel.page.wait_for_function("document.querySelectorAll('.widget-image')[1].src")
+    panel.slide("steps", "End", 1)
+    panel.type("a bald person")
+    panel.button("Run").click()
+    panel.wait_for("Editing: a bald person")
+    time.sleep(1)
+    panel.shot("running")
+    assert panel.button("Run").is_disabled() and not panel.button("Stop").is_disabled()
+    panel.button("Stop").click()
+    panel.wait_for("stopped after")
+    panel.page.locator('.widget-dropdown:has(label:text-is("go back")) select').first.select_option(index=1)
+    panel.wait_for("Back at edit 1")
+
+    panel.button("Run").click()  # and the page is closed while it runs
+    panel.wait_for("Editing")
+    panel.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    time.sleep(1.5)
+    panel.page.reload()
+    panel.page.wait_for_selector(".widget-image", timeout=60_000, state="attached")
+    panel.wait_for("done after", 90)
+    panel.show().shot("reloaded")
+
+    panel.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    time.sleep(2)
+    panel.shot("dark")
+    panel.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+
+
+@pytest.mark.parametrize("panel", NOTEBOOKS[1:2], indirect=True)
+def test_mapper(panel):
+    before = panel.picture()
+    panel.type("a person with glasses")
+    panel.button("Run").click()
+    panel.wait_for("a person with glasses: move the strength")
+    after = panel.wait_for_change(before)
+    panel.shot("edited")
+    panel.slide("strength", "Home", 1)
+    panel.wait_for_change(after)
+    panel.type("a person with an afro")
+    panel.wait_for("Run trains one")
+    panel.button("Run").click()
+    panel.wait_for("Training")
+    panel.page.locator(".widget-label", has_text=re.compile(r"\d+ s left")).first.wait_for()
+    panel.shot("training")
+    panel.button("Stop").click()
+    panel.wait_for("best so far")
+
+
+@pytest.mark.parametrize("panel", NOTEBOOKS[2:], indirect=True)
+def test_directions(panel):
+    picture = panel.picture()
+    panel.type("an angry person").press("Enter")
+    picture = panel.wait_for_change(picture)
+    for label, key in (("alpha", "ArrowRight"), ("beta", "ArrowLeft")):
+        panel.slide(label, key, 20)
+        picture = panel.wait_for_change(picture)
+    panel.button("Keep this edit").click()
+    panel.wait_for("Kept: an angry person")
+    panel.type("a person with purple hair").press("Enter")
+    panel.wait_for("a person with purple hair on top of an angry person")
+    panel.slide("alpha", "ArrowRight", 30)
+    panel.wait_for_change(picture)
+    panel.shot("two_edits")
+    panel.type("   ").press("Enter")
+    panel.wait_for("The prompt is empty")
+    panel.page.set_viewport_size({"width": 390, "height": 844})
+    time.sleep(1)
+    panel.show().shot("phone")
+    wide = panel.page.evaluate("""(() => {
+        const box = document.querySelector('.widget-image').closest('.jp-OutputArea-output');
+        return box.scrollWidth - box.clientWidth })()""")
+    assert wide <= 20, f"{wide} pixels lie beyond the edge of a phone's page"
