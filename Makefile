@@ -11,10 +11,14 @@ run: $(VENV)/installed                ## the notebooks, end to end, into build/
 test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m ruff check .
 	$(PY) -m pytest -q tests
-	$(PY) -m pytest -q --nbval notebooks
+	$(PY) notebooks/run.py --solve
+	$(PY) -m pytest -q --nbval build/solved
 
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/01_latent_optimization.ipynb
+
+app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
+	$(PY) notebooks/app.py
 
 bench: $(VENV)/installed-dev          ## the figures of the README, into build/bench.json
 	$(PY) tests/bench/bench.py
@@ -24,6 +28,9 @@ models: $(VENV)/installed-dev         ## the embedded domain from nothing (hours
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
 	$(PY) notebooks/run.py --save
+
+slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
+	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --output-dir build/slides notebooks/*.ipynb
 
 colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
 	$(PY) notebooks/colab.py "$(REPO)"
@@ -40,4 +47,6 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(PY) -m pip install -q -r requirements-dev.txt
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
+	  echo "Chromium is not here and cannot be installed: the browser tests are skipped."
 	@touch $@

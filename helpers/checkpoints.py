@@ -18,12 +18,13 @@ from .stylegan2 import Generator
 SHARED = ("affine.weight", "affine.bias", "weight", "bias")  # what every synthesis layer has
 
 
-def from_nvidia_state(state, clamp=None):
+def from_nvidia_state(state, clamp=None, mapping_lr=0.01):
     """A generator from plain tensors under NVIDIA's names (stylegan2-ada-pytorch); every size is inferred.
 
     Args:
         state: {"mapping.fc0.weight": tensor, "synthesis.b4.const": tensor, ...}.
         clamp: bound on activations that the network was trained with (their `conv_clamp`), or None.
+        mapping_lr: learning-rate multiplier of the mapping network, which scales its weights.
 
     Raises: ValueError if these are other weights, some are missing, or the generator is one of several classes.
     """
@@ -42,7 +43,7 @@ def from_nvidia_state(state, clamp=None):
                 names |= {f"layers.{i}.{part}": f"synthesis.b{r}.{conv}.{part}" for part in (*SHARED, "noise_strength")}
                 names[f"layers.{i}.noise"] = f"synthesis.b{r}.{conv}.noise_const"
         names |= {f"to_rgb.{block}.{part}": f"synthesis.b{r}.torgb.{part}" for part in SHARED}
-    return _build(state, names, clamp)
+    return _build(state, names, clamp=clamp, mapping_lr=mapping_lr)
 
 
 def from_rosinality_state(state):
@@ -81,7 +82,7 @@ def from_rosinality_state(state):
     return generator
 
 
-def _build(state, names, clamp=None):
+def _build(state, names, **options):
     """A generator from {their name: tensor} and {our name: their name}; tensors take our shapes."""
     missing = [name for name in names.values() if name not in state]
     if missing:
@@ -90,7 +91,7 @@ def _build(state, names, clamp=None):
     depth = sum(re.fullmatch(r"mapping\.\d+\.bias", name) is not None for name in names)
     channels = {2 ** (i + 2): state[names[f"to_rgb.{i}.affine.bias"]].numel() for i in range(blocks)}
     w_dim, z_dim = state[names["mapping.0.weight"]].shape
-    generator = Generator(2 ** (blocks + 1), channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth, clamp=clamp)
+    generator = Generator(2 ** (blocks + 1), channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth, **options)
     try:
         generator.load_state_dict({ours: state[names[ours]].float().reshape(value.shape)
                                    for ours, value in generator.state_dict().items()})
@@ -165,7 +166,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_nvidia_pickle(path):
-    """The generator (`G_ema`) of one of NVIDIA's .pkl files as ({name: tensor}, conv_clamp or None).
+    """The generator (`G_ema`) of one of NVIDIA's .pkl files: its tensors, clamp and mapping_lr (`from_nvidia_state`).
 
     Nothing in the file is executed. Raises: ValueError, naming what the file asks for, if that is more than weights;
     or if it is damaged, or no such file.
@@ -176,6 +177,7 @@ def read_nvidia_pickle(path):
             network = _Unpickler(file).load()["G_ema"]
         state = dict(_tensors(network))
         clamp = network["_modules"]["synthesis"]["_modules"]["b4"]["_modules"]["conv1"].get("conv_clamp")
+        mapping_lr = float(network["_modules"]["mapping"]["_modules"]["fc0"].get("bias_gain", 0.01))
     except Refused as error:
         raise Refused(f"{path.name} was refused: {error}.") from None
     except OSError:
@@ -183,7 +185,7 @@ def read_nvidia_pickle(path):
     except Exception as error:  # a damaged file can make a pickle do anything that is harmless
         raise ValueError(f"{path.name} is damaged or no network of NVIDIA's ({type(error).__name__}: {error}): fetch "
                          "it again.") from None
-    return state, clamp
+    return state, clamp, mapping_lr
 
 
 def _tensors(module, prefix=""):

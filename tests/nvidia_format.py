@@ -29,14 +29,14 @@ class Network:
         return _reconstruct_persistent_obj, (EasyDict(meta),), None
 
 
-def nvidia_network(state, clamp=None):
+def nvidia_network(state, clamp=None, mapping_lr=0.01):
     """NVIDIA's tree of networks around plain tensors under their names."""
     root = Network(_non_persistent_buffers_set=set(), weight_gain=1 / np.sqrt(8), rng=np.int64(3))
     for name, value in state.items():
         *path, last = name.split(".")
         node = root
         for part in path:
-            node = node.state["_modules"].setdefault(part, Network(conv_clamp=clamp))
+            node = node.state["_modules"].setdefault(part, Network(conv_clamp=clamp, bias_gain=mapping_lr))
         kind = "_buffers" if last in ("w_avg", "noise_const") else "_parameters"
         node.state[kind][last] = value if kind == "_buffers" else torch.nn.Parameter(value, requires_grad=False)
         node.state["_buffers"]["nothing"] = None
@@ -77,9 +77,9 @@ def nvidia_modules():
                 del sys.modules[name]
 
 
-def nvidia_pickle(state, clamp=None, protocol=3):
+def nvidia_pickle(state, clamp=None, protocol=3, mapping_lr=0.01):
     """The bytes of a .pkl file with these tensors, {their name: tensor}."""
-    network = nvidia_network(state, clamp)
+    network = nvidia_network(state, clamp, mapping_lr)
     with nvidia_modules():
         return pickle.dumps(dict(G=None, D=network, G_ema=network, training_set_kwargs=EasyDict(), augment_pipe=None),
                             protocol)

@@ -184,7 +184,7 @@ def dressed(server, domain, monkeypatch):
     """Make "afhqcat" and "church" of the avatars' networks, served locally; returns the sources' answers."""
     clip = save({name: value.contiguous() for name, value in domain.clip.model.state_dict().items()})
     monkeypatch.setitem(domains.CLIPS, "ViT-B/32", (server.source("clip", whole(clip), name="clip.safetensors"),))
-    pickled = nvidia_pickle(nvidia_state(domain.generator))
+    pickled = nvidia_pickle(nvidia_state(domain.generator), mapping_lr=domain.generator.config["mapping_lr"])
     broken = server.source("first", whole(PAGE), name="cat.pkl")
     sources = broken, server.source("second", whole(pickled), hashlib.sha256(pickled).hexdigest(), "cat-512.pkl")
     published = domains.PUBLISHED["afhqcat"]
@@ -198,8 +198,10 @@ def test_a_published_domain_is_fetched_converted_once_and_equal(dressed, server,
     assert "research and evaluation only" in capsys.readouterr().out
     assert cats.identity is None and cats.classifier is None and cats.neutral == "a cat" and cats.psi == 0.7
     assert cats.rows == {"coarse": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, 10)}
-    w_plus = domain.generator.broadcast(domain.generator.map(torch.randn(2, domain.generator.z_dim)))
+    z = torch.randn(2, domain.generator.z_dim)
+    w_plus = domain.generator.broadcast(domain.generator.map(z))
     image = domain.generator(w_plus)
+    assert torch.equal(cats.generator.map(z), domain.generator.map(z))
     assert torch.equal(cats.generator(w_plus), image)
     torch.testing.assert_close(cats.clip.encode_image(image), domain.clip.encode_image(image), atol=2e-3, rtol=0)
     assert cats.fingerprint == dressed[1].sha256
