@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test lab app bench models notebooks colab slides clean
+.PHONY: run test test-colab lab app bench models notebooks colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
@@ -13,6 +13,10 @@ test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m pytest -q tests
 	$(PY) notebooks/run.py --solve
 	$(PY) -m pytest -q --nbval build/solved
+
+test-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
+	PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
+	$(VENV)-colab/bin/python -m pytest -q tests/test_panels.py tests/test_colab.py
 
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/01_latent_optimization.ipynb
@@ -32,7 +36,11 @@ notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cle
 slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
 	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --output-dir build/slides notebooks/*.ipynb
 
-colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
+cotest-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
+	PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
+	$(VENV)-colab/bin/python -m pytest -q tests/test_panels.py tests/test_colab.py
+
+lab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
 	$(PY) notebooks/colab.py "$(REPO)"
 
 clean:
@@ -43,6 +51,13 @@ $(VENV)/installed: requirements.txt
 	  f"Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q -r requirements.txt
+	@touch $@
+
+$(VENV)-colab/installed: tests/colab-constraints.txt
+	python3.13 -m venv $(VENV)-colab
+	$(VENV)-colab/bin/pip install -q -c $< torch torchvision numpy pillow matplotlib ipywidgets ipykernel safetensors tqdm
+	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch pooch dlib-bin nbclient pytest
+	$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

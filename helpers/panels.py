@@ -55,6 +55,7 @@ class FacePanel:
         self._name, self._prompt = None, domain.prompts[0]
         self._inverted = {}  # picture's name -> w_plus, so that a face is encoded once
         self._thread, self._stop, self._busy = None, threading.Event(), False
+        self._first = None  # when a run took its first step, and which
         self._seed, self._missed = 0, False  # was something changed that a run under way did not see?
         self._edits, self._current, self._restoring = [], None, False
 
@@ -101,13 +102,13 @@ class FacePanel:
         def row(children):
             return widgets.HBox(children, layout=wrap)
 
-        half = widgets.Layout(width="47%", max_width=f"{SIDE + 8}px")
+        half, bottom = widgets.Layout(width="47%", max_width=f"{SIDE + 8}px"), widgets.Layout(align_items="flex-end")
         sources = [self.face, self.again, self.upload, *([self.aligned] if self.domain.align else [])]
         self.widget = column([
             row(sources), self.prompt, row(controls), row([self.run, self.stop, self.progress, self.time_left]),
             self.status,
-            row([column([widgets.HTML("before"), self.before], layout=half),
-                 column([self.caption, self.after], layout=half)]),
+            widgets.HBox([column([widgets.HTML("before"), self.before], layout=half),
+                          column([self.caption, self.after], layout=half)], layout=bottom),
             row([self.strength, self.compare, self.history, self.save_png, self.save_gif])])
 
     def _ipython_display_(self):
@@ -196,7 +197,7 @@ class FacePanel:
                     self.source = self._encode()
                 if self._stop.is_set():
                     return self.say("Stopped before the edit began.")
-                self._started = time.perf_counter()
+                self._first = None
                 self.say(f"{self._edit(prompt, **settings)} {self.domain.clip.caution(prompt)}")
             finally:
                 MODELS.release()
@@ -226,7 +227,7 @@ class FacePanel:
     def _encode(self):
         if self._name not in self._inverted:
             self.say("Finding the latent of this picture.")
-            self._started = time.perf_counter()
+            self._first = None
             w_plus, _ = self.invert(self.domain, self.image, callback=self._watch)
             if self._stop.is_set():
                 return w_plus  # not kept: the next run begins anew
@@ -235,7 +236,9 @@ class FacePanel:
 
     def _watch(self, state):
         self.progress.max, self.progress.value = state["steps"], state["step"]
-        left = (time.perf_counter() - self._started) / state["step"] * (state["steps"] - state["step"])
+        now = time.perf_counter()
+        self._first = self._first or (now, state["step"])  # what comes before the first step does not count
+        left = (now - self._first[0]) / max(1, state["step"] - self._first[1]) * (state["steps"] - state["step"])
         self.time_left.value = f"{left:.0f} s left" if left >= 1 else ""
         if state["step"] % 5 == 0 or state["step"] == state["steps"]:
             self.after.value = images.to_jpeg(state["image"][:1], SIDE)

@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--ip", default="127.0.0.1", help="0.0.0.0 lets others on the network in")
     parser.add_argument("--no-browser", action="store_true", help="open no browser")
     options = parser.parse_args()
-    cells = [nbformat.v4.new_markdown_cell("# Global directions\\n\\nTwo sentences and two sliders: "
+    cells = [nbformat.v4.new_markdown_cell("# Global directions\n\nTwo sentences and two sliders: "
                                            "[StyleCLIP](https://arxiv.org/abs/2103.17249)'s third method."),
              nbformat.v4.new_code_cell(PAGE)]
     notebook = nbformat.v4.new_notebook(cells=cells)

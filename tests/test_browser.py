@@ -159,8 +159,14 @@ class Panel:
         return self.page.locator('span[role="status"]').first.inner_text()
 
     def wait_for(self, text, seconds=60):
-        self.page.wait_for_function("text => document.querySelector('span[role=\"status\"]')?.innerText.includes(text)",
-                                    arg=text, timeout=1000 * seconds)
+        try:
+            self.page.wait_for_function(
+                "text => [...document.querySelectorAll('span[role=\"status\"]')].some(x => x.textContent.includes(text))",
+                arg=text, timeout=1000 * seconds)
+        except Exception:
+            self.shot("failed")
+            said = self.page.locator('span[role="status"]').all_text_contents()
+            raise AssertionError(f'the panel never said "{text}" but {said}; see build/browser/') from None
 
     def picture(self):
         """The address of the picture "after", which changes with the picture."""
@@ -206,8 +212,11 @@ def test_optimization(panel, house):
     panel.wait_for("Saved")
     assert (house / "notebooks" / "a-person-with-sunglasses.png").stat().st_size > 1000
 
-    panel.page.locator('input[type="file"]').first.set_input_files(ROOT / "data/avatars/samples/avatar_07.png")
-    panel.page.wait_for_function("document.querySelectorAll('.widget-image')[1].src")
+    before = panel.picture()
+    with panel.page.expect_file_chooser() as chooser:
+        panel.button(r"open a file \(0\)").click()
+    chooser.value.set_files(ROOT / "data/avatars/samples/avatar_07.png")
+    panel.wait_for_change(before)
     panel.slide("steps", "End", 1)
     panel.type("a bald person")
     panel.button("Run").click()
@@ -226,8 +235,9 @@ def test_optimization(panel, house):
     time.sleep(1.5)
     panel.page.reload()
     panel.page.wait_for_selector(".widget-image", timeout=60_000, state="attached")
-    panel.wait_for("a bald person: done after", 90)
-    panel.show().shot("reloaded")
+    panel.show()
+    panel.wait_for("a person with sunglasses: done after 300", 90)
+    panel.shot("reloaded")
 
     panel.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     time.sleep(2)

@@ -175,8 +175,8 @@ def test_while_busy_buttons_are_disabled_and_the_time_left_is_shown(panel):
     controls = (panel.run, panel.face, panel.again, panel.upload, panel.strength, panel.compare, panel.history,
                 panel.save_png, panel.save_gif)
     assert all(control.disabled for control in controls) and not panel.stop.disabled
-    panel._started = time.perf_counter() - 10
-    panel._watch({"step": 5, "steps": 20, "image": panel.image})
+    panel._first = time.perf_counter() - 10, 1
+    panel._watch({"step": 6, "steps": 21, "image": panel.image})
     assert panel.time_left.value == "30 s left"
     panel.go.set()
     panel.wait(30)
