@@ -161,7 +161,7 @@ class Panel:
     def wait_for(self, text, seconds=60):
         try:
             self.page.wait_for_function(
-                "text => [...document.querySelectorAll('span[role=\"status\"]')].some(x => x.textContent.includes(text))",
+                "text => [...document.querySelectorAll('span[role=status]')].some(x => x.textContent.includes(text))",
                 arg=text, timeout=1000 * seconds)
         except Exception:
             self.shot("failed")

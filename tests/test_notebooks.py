@@ -71,5 +71,20 @@ def test_cleaning_drops_what_a_run_leaves_behind():
     dirty = nbformat.v4.new_notebook(cells=[cell])
     dirty.metadata = nbformat.from_dict({"widgets": {"state": {}}, "kernelspec": {"name": "x", "display_name": "X"}})
     tidy = clean(dirty)
-    assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {"tags": ["nbval-ignore-output"]}
+    assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {
+        "tags": ["nbval-ignore-output"], "slideshow": {"slide_type": "subslide"}}
     assert tidy.cells[0].outputs == []
+
+
+def test_solutions_become_cells_that_run(notebook):
+    solve = runpy.run_path(str(ROOT / "notebooks" / "run.py"))["solve"]
+    before = [cell for cell in notebook[1].cells if cell.cell_type == "code"]
+    after = [cell for cell in solve(notebook[1]).cells if cell.cell_type == "code"]
+    assert len(after) == len(before) + 3 and after[-3:] != before[-3:]
+
+
+def test_slides_begin_at_headings(notebook):
+    for cell in notebook[1].cells:
+        kind = cell.metadata["slideshow"]["slide_type"]
+        assert (kind == "slide") == cell.source.startswith("#")
+    assert sum(cell.metadata["slideshow"]["slide_type"] == "skip" for cell in notebook[1].cells) == 2  # set-up, imports
