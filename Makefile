@@ -1,4 +1,4 @@
-# make run | test | lab | app | bench | models | colab | slides        (installing is part of each, done once, and again when the pins change)
+# make run | test | test-colab | lab | app | bench | models | colab | slides        (installing is part of each, done once, and again when the pins change)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,7 +34,8 @@ notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cle
 	$(PY) notebooks/run.py --save
 
 slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
-	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --output-dir build/slides notebooks/*.ipynb
+	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1500 \
+	  --SlidesExporter.reveal_height=950 --output-dir build/slides notebooks/*.ipynb
 
 cotest-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
 	PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
