@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 
+import nbformat
 import pytest
 from conftest import ROOT
 from nvidia_format import nvidia_pickle, nvidia_state
@@ -229,20 +230,39 @@ def test_optimization(panel, house):
     panel.control("go back").locator("select").select_option(index=1)
     panel.wait_for("Back at edit 1")
 
-    panel.button("Run").click()  # and the page is closed while it runs
-    panel.wait_for("Editing")
-    panel.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-    time.sleep(1.5)
-    panel.page.reload()
-    panel.page.wait_for_selector(".widget-image", timeout=60_000, state="attached")
-    panel.show()
-    panel.wait_for("a person with sunglasses: done after 300", 90)
-    panel.shot("reloaded")
 
-    panel.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+ALONE = """import sys
+sys.path.insert(0, "..")
+from helpers.domains import load_domain
+from helpers.inversion import invert
+from helpers.notebook_code import notebook_code
+from helpers.panels import OptimizationPanel
+panel = OptimizationPanel(load_domain(), invert, notebook_code("01_latent_optimization")["optimize_latent"])
+panel"""
+
+
+def test_the_page_is_closed_during_a_run(browser, lab, house):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ALONE)])
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(notebook, house / "notebooks" / "alone.ipynb")
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    panel = Panel(page, "alone").open(lab).run_all().show()
+    panel.slide("steps", "End", 1)
+    panel.type("a bald person").press("Enter")
+    panel.wait_for("Editing: a bald person", 90)
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    time.sleep(1.5)
+    page.reload()
+    page.wait_for_selector(".widget-image", timeout=60_000, state="attached")
+    panel.show().wait_for("a bald person: done after 300 steps", 120)
     time.sleep(2)
-    panel.shot("dark")
-    panel.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    assert not panel.button("Run").is_disabled() and panel.button("Stop").is_disabled()
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    time.sleep(2)
+    panel.shot("dark_after_reload")
+    panel.check_no_error()
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.close()
 
 
 @pytest.mark.parametrize("panel", NOTEBOOKS[1:2], indirect=True)
