@@ -37,11 +37,7 @@ slides: $(VENV)/installed             ## the notebooks as slides, in build/slide
 	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1500 \
 	  --SlidesExporter.reveal_height=950 --output-dir build/slides notebooks/*.ipynb
 
-cotest-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
-	PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
-	$(VENV)-colab/bin/python -m pytest -q tests/test_panels.py tests/test_colab.py
-
-lab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
+colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
 	$(PY) notebooks/colab.py "$(REPO)"
 
 clean:

@@ -43,6 +43,14 @@ def test_a_wrong_name_is_refused(name):
     assert done.returncode == 1 and "make colab REPO=owner/name" in done.stderr
 
 
+def test_the_makefile_knows_every_target_once():
+    targets = ["run", "test", "test-colab", "lab", "app", "bench", "models", "notebooks", "slides", "colab", "clean"]
+    done = subprocess.run(["make", "-n", "REPO=a/b", *targets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    for part in ("run.py --save", 'colab.py "a/b"', "app.py", "jupyter lab ", "--to slides", "bench.py", "make.py"):
+        assert part in done.stdout
+
+
 @pytest.fixture
 def colab_machine(tmp_path):
     """An empty folder, a fake google.colab, a repository to clone, and a pip that only writes down what it is asked."""
