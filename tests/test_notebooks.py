@@ -86,5 +86,5 @@ def test_solutions_become_cells_that_run(notebook):
 def test_slides_begin_at_headings(notebook):
     for cell in notebook[1].cells:
         kind = cell.metadata["slideshow"]["slide_type"]
-        assert (kind == "slide") == cell.source.startswith("#")
+        assert (kind == "slide") == cell.source.startswith(("#", "[![Open in Colab]"))
     assert sum(cell.metadata["slideshow"]["slide_type"] == "skip" for cell in notebook[1].cells) == 2  # set-up, imports
