@@ -3,11 +3,10 @@
 The avatars lie in data/; the published domains are fetched once, into one folder (`STYLECLIP_CACHE` moves it).
 """
 
-import hashlib
 import json
 import os
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -164,7 +163,8 @@ def fetch(sources, retries=2):
             raise OSError(f"{path.name} cannot be written to {path.parent} ({error.strerror}): free some space, or set "
                           "STYLECLIP_CACHE to another folder.") from None
         else:
-            _record(path)
+            if source.sha256 is None:
+                _record(path)
             return path
     raise Unavailable(f"{sources[0].path.name} cannot be fetched ({'; '.join(failures)}): put it there by hand, as "
                       f"{sources[0].path}, from {sources[0].url}")
@@ -253,9 +253,9 @@ class Domain:
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
-    samples: tuple[Path, ...] = field(default=())  # pictures that stand in for a user's own
-    sweep: tuple[Source, ...] = field(default=())  # the authors' own sweep, where they published it
-    encoder: tuple[Source, ...] = field(default=())  # of e4e, where one was published
+    samples: tuple[Path, ...] = ()  # pictures that stand in for a user's own
+    sweep: tuple[Source, ...] = ()  # the authors' own sweep, where they published it
+    encoder: tuple[Source, ...] = ()  # of e4e, where one was published
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
 
     @property
@@ -372,7 +372,7 @@ def check_file(path, sha256):
     """The path, if the file there has this hash; otherwise an error in one sentence that says what to do."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: restore it with `git checkout {path.name}`, or run `make models`.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = pooch.file_hash(str(path))
     if found != sha256:
         raise ValueError(f"{path} is damaged (sha256 {found[:12]}..., expected {sha256[:12]}...): restore it with "
                          f"`git checkout {path.name}`, or run `make models`.")

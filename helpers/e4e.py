@@ -9,7 +9,7 @@ from torch import nn
 
 from .checkpoints import read_torch
 from .domains import fetch
-from .identity import IR_SE50, Unit
+from .identity import IR_SE50, trunk
 from .stylegan2 import EqualLinear
 
 LEVELS = ((3, 16), (7, 32), (18, 64))  # rows of w_plus before ..., and the side of the feature map they are read from
@@ -34,12 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
-        units, inputs = [], 64
-        for channels, count in IR_SE50:
-            units += [Unit(inputs if i == 0 else channels, channels, 2 if i == 0 else 1) for i in range(count)]
-            inputs = channels
-        self.body = nn.Sequential(*units)
+        self.input_layer, self.body = trunk(IR_SE50)
         self.styles = nn.ModuleList(StyleBlock(next(side for last, side in LEVELS if row < last)) for row in range(18))
         self.latlayer1, self.latlayer2 = nn.Conv2d(256, 512, 1), nn.Conv2d(128, 512, 1)
 

@@ -35,6 +35,18 @@ class Unit(nn.Module):
         return self.res_layer(x) + self.shortcut_layer(x)
 
 
+def trunk(stages):
+    """The first layer and the units of a network with these stages, (channels, units) each: two modules."""
+    width = stages[0][0]
+    first = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
+    units, inputs = [], width
+    for channels, count in stages:
+        for i in range(count):
+            units.append(Unit(inputs, channels, stride=2 if i == 0 else 1))
+            inputs = channels
+    return first, nn.Sequential(*units)
+
+
 class IdentityNetwork(nn.Module):
     """image -> unit vector of the person in it.
 
@@ -49,15 +61,8 @@ class IdentityNetwork(nn.Module):
         super().__init__()
         self.config = dict(stages=stages, size=size, dim=dim, crop=crop)
         self.size, self.crop = size, crop
-        width = stages[0][0]
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
-        units, inputs = [], width
-        for channels, count in stages:
-            for i in range(count):
-                units.append(Unit(inputs, channels, stride=2 if i == 0 else 1))
-                inputs = channels
-        self.body = nn.Sequential(*units)
+        self.input_layer, self.body = trunk(stages)
+        inputs = stages[-1][0]
         side = size // 2 ** len(stages)
         self.output_layer = nn.Sequential(nn.BatchNorm2d(inputs), nn.Dropout(0.4), nn.Flatten(),
                                           nn.Linear(inputs * side * side, dim), nn.BatchNorm1d(dim))
