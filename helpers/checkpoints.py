@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 import re
 import struct
@@ -10,9 +11,11 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
+from defusedxml import DefusedXmlException, ElementTree
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .mobile_stylegan import MobileGenerator
 from .stylegan2 import Generator
 
 SHARED = ("affine.weight", "affine.bias", "weight", "bias")  # what every synthesis layer has
@@ -280,6 +283,10 @@ def load_generator(path):
     if start[8:9] == b"{":
         state, header = read_safetensors(path)
         config = header.get("config", {})
+        if "readouts" in config:
+            generator = MobileGenerator(**config)
+            generator.load_state_dict(state)
+            return generator.eval().requires_grad_(False)
         if "mapping_layers" in config:
             config["channels"] = {int(side): maps for side, maps in config["channels"].items()}
             generator = Generator(**config)
@@ -299,3 +306,106 @@ def load_generator(path):
     if "conv1.conv.weight" in state:
         return from_rosinality_state(state)
     raise ValueError(f"{path.name} does not hold a generator.")
+
+
+# MobileStyleGAN, as the package `random-face` carries it: OpenVINO's IR, an XML that says where in a .bin each constant
+# lies. Nothing of the package is imported or run.
+
+IR_FLOATS_MAX = 2**26  # numbers in one file: ten times what is needed
+
+
+def read_openvino(xml, content, name="The model"):
+    """The fp32 constants of an OpenVINO IR: {layer name: tensor}, in the order of the file.
+
+    Args:
+        xml, content: the bytes of the .xml and of the .bin file.
+        name: what to call the model in an error.
+
+    Raises: ValueError, in one sentence, for XML that is none, that declares entities or external references, or that
+        speaks of constants which are not in the .bin file.
+    """
+    try:
+        layers = ElementTree.fromstring(xml, forbid_dtd=True).findall("./layers/layer[@type='Const']")
+    except DefusedXmlException as error:
+        raise Refused(f"{name} was refused: its XML holds {type(error).__name__}, which no model needs.") from None
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{name} is no OpenVINO model ({error}): fetch it again.") from None
+    constants, total = {}, 0
+    for layer in layers:
+        try:
+            data = layer.find("data").attrib
+            if data["element_type"] != "f32":
+                continue
+            shape = [int(side) for side in data["shape"].split(",")]
+            offset, size = int(data["offset"]), int(data["size"])
+        except (AttributeError, KeyError, ValueError):
+            raise ValueError(f"{name} is damaged: its constant {layer.get('name')} has no readable shape.") from None
+        total += size // 4
+        if min(shape) < 1 or math.prod(shape) * 4 != size or offset < 0 or offset + size > len(content) \
+                or total > IR_FLOATS_MAX:
+            raise ValueError(f"{name} is damaged: its constant {layer.get('name')} does not fit its file of weights.")
+        values = torch.frombuffer(bytearray(content[offset:offset + size]), dtype=torch.float32).reshape(shape)
+        if not values.isfinite().all():
+            raise ValueError(f"{name} is damaged: its constant {layer.get('name')} is not finite.")
+        constants[layer.get("name")] = values
+    return constants
+
+
+def from_openvino(mapping, synthesis):
+    """MobileStyleGAN's generator from the constants of its two networks (`read_openvino`); every size is inferred.
+
+    The file keeps Haar channels as [low pass, (C / 4, 3) details]; here they lie as [low, three details] of C / 4 each,
+    so the layers around an inverse Haar transform are put in that order. The mean of w is taken over 50,000 samples.
+
+    Raises: ValueError if these are other networks, or sizes contradict one another.
+    """
+    matrices = [value for value in mapping.values() if value.ndim == 2 and min(value.shape) > 1]
+    biases = [value for value in mapping.values() if value.ndim == 1 and len(value) > 1]
+    weights = [value for name, value in synthesis.items() if re.fullmatch(r"Mul_\d+_copy", name)]
+    noises = [value[0, 0] for value in synthesis.values() if value.ndim == 4 and value.shape[:2] == (1, 1)
+              and value.shape[2] >= 4]
+    blocks = len(weights) // 2
+    theirs = ["conv1", *(f"layers.{i}.conv{j}" for i in range(blocks) for j in (1, 2))]
+    ours = ["first", *(f"blocks.{i}.conv{j}" for i in range(blocks) for j in (0, 1))]
+    if not matrices or not weights or not len(weights) == len(noises) == len(theirs):
+        raise ValueError("These are not the networks of MobileStyleGAN's generator.")
+    state = {}
+    try:
+        for i, (weight, bias) in enumerate(zip(matrices, biases, strict=True)):
+            state |= {f"mapping.{i}.weight": weight, f"mapping.{i}.bias": bias}
+        for name, their, weight, noise in zip(ours, theirs, weights, noises):
+            state |= {f"{name}.weight": weight, f"{name}.noise": noise,
+                      f"{name}.bias": synthesis[f"m.{their}.bias"].flatten()}
+            if name != "first":
+                state[f"{name}.depthwise"] = synthesis[f"m.{their}.conv.weight_dw"].flatten(1, 2)
+        last = f"layers.{blocks - 1}.to_img"
+        state |= {"constant": synthesis["m.input.input"][0], "to_image.weight": synthesis[f"m.{last}.conv.weight"],
+                  "to_image.bias": synthesis[f"m.{last}.bias"].flatten()}
+        affines = {name: f"{their}.conv" for name, their in zip(ours, theirs)} | {"to_image": f"{last}.conv"}
+        for name, their in (affines | {f"blocks.{i}.up": f"layers.{i}.up" for i in range(blocks)}).items():
+            state |= {f"{name}.affine.weight": synthesis[f"m.{their}.modulation.weight"],
+                      f"{name}.affine.bias": synthesis[f"m.{their}.modulation.bias"][0]}
+        channels = [len(state["first.bias"]), *(len(state[f"blocks.{i}.conv1.bias"]) for i in range(blocks))]
+        for i in range(blocks):
+            before = "first" if i == 0 else f"blocks.{i - 1}.conv1"
+            for name in (f"{before}.weight", f"{before}.bias", f"blocks.{i}.up.affine.weight",
+                         f"blocks.{i}.up.affine.bias"):
+                state[name] = state[name][_haar_order(channels[i])]
+        for name in ("to_image.weight", "to_image.bias"):
+            state[name] = state[name][_haar_order(12)]
+        w_dim, z_dim = matrices[0].shape
+        generator = MobileGenerator(channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(matrices))
+        generator.load_state_dict(state | {"w_avg": generator.w_avg})
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[-1].strip()
+        raise ValueError(f"These are no networks of MobileStyleGAN's generator, or damaged ones ({line}).") from None
+    z = torch.randn(50_000, z_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        generator.w_avg.copy_(torch.cat([generator.map(part) for part in z.split(5000)]).mean(dim=0))
+    return generator.eval().requires_grad_(False)
+
+
+def _haar_order(channels):
+    """The places of [low, three details] in the file's [low, (channels / 4, 3) details]."""
+    low = channels // 4
+    return torch.cat([torch.arange(low), torch.arange(low, channels).view(low, 3).T.flatten()])

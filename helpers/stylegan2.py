@@ -128,7 +128,76 @@ class ToRGB(nn.Module):
         return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-class Generator(nn.Module):
+class StyleGenerator(nn.Module):
+    """What every generator here has in common: the way from z through w, w+ and s to an image.
+
+    A generator sets `mapping`, `w_avg`, `resolution`, `z_dim`, `w_dim`, `num_layers` and `resolutions` (where synthesis
+    may stop), calls `_set_steps`, and draws in `_draw`.
+    """
+
+    def _set_steps(self, steps):
+        """The layers in StyleSpace's order: (name, resolution, kind, row of w+, module)."""
+        self._steps, layout, start = steps, [], 0
+        for name, resolution, kind, _, module in steps:
+            stop = start + module.affine.weight.shape[0]
+            layout.append(StyleSlice(name, resolution, kind, start, stop))
+            start = stop
+        self.style_layout, self.style_dim = tuple(layout), start
+        # How many images are drawn at once where gradients are needed, so that a GPU of 16 GB is enough.
+        self.batch = min(8, max(1, 8 * 256**2 // self.resolution**2))
+
+    def map(self, z, truncation=1.0):
+        """z [N, z_dim] -> w [N, w_dim]; truncation psi below 1 pulls w towards the mean (1912.04958)."""
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ValueError(f"z must be [N, {self.z_dim}], got {list(z.shape)}.")
+        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        for layer in self.mapping:
+            w = F.leaky_relu(layer(w), 0.2) * ACTIVATION_GAIN
+        return w if truncation == 1 else self.w_avg.lerp(w, truncation)
+
+    def broadcast(self, w):
+        """w [N, w_dim] -> w_plus [N, L, w_dim], the same w for each layer."""
+        return w[:, None].repeat(1, self.num_layers, 1)
+
+    def check_w_plus(self, w_plus):
+        """w_plus as [N, L, w_dim]; one image's [L, w_dim] gets its batch dimension, other shapes a ValueError."""
+        if w_plus.ndim == 2:
+            w_plus = w_plus[None]
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_layers, self.w_dim):
+            raise ValueError(f"w_plus must be [N, {self.num_layers}, {self.w_dim}] for this generator, got "
+                             f"{list(w_plus.shape)}; does it belong to another generator?")
+        return w_plus
+
+    def styles(self, w_plus):
+        """w_plus [N, L, w_dim] -> s [N, S], every layer's style channels (StyleSpace, arXiv 2011.12799)."""
+        w_plus = self.check_w_plus(w_plus)
+        return torch.cat([module.affine(w_plus[:, row]) for *_, row, module in self._steps], dim=1)
+
+    def synthesize(self, s, resolution=None, *, noise="constant"):
+        """s [N, S] -> image [N, 3, R, R]. Without gradients, a large batch is drawn in parts, to save memory.
+
+        Args:
+            resolution: stop early, at one of `resolutions`, with a small image; full size if none is given.
+            noise: "constant" (the same each time), "random", or "none".
+        """
+        resolution = resolution or self.resolution
+        if s.ndim != 2 or s.shape[1] != self.style_dim:
+            raise ValueError(f"s must be [N, {self.style_dim}] for this generator, got {list(s.shape)}.")
+        if noise not in ("constant", "random", "none"):
+            raise ValueError(f'noise must be "constant", "random" or "none", got {noise!r}.')
+        if resolution not in self.resolutions:
+            raise ValueError(f"resolution must be one of {', '.join(map(str, self.resolutions))}, got {resolution}.")
+        if torch.is_grad_enabled() and s.requires_grad:
+            return self._draw(s, resolution, noise)
+        parts = s.split(max(8, 64 * 256**2 // resolution**2))  # 2 GB at 1024 px
+        return torch.cat([self._draw(part, resolution, noise) for part in parts])
+
+    def forward(self, w_plus, **options):
+        """w_plus [N, L, w_dim] -> image [N, 3, R, R]; options as in `synthesize`."""
+        return self.synthesize(self.styles(w_plus), **options)
+
+
+class Generator(StyleGenerator):
     """StyleGAN2's generator.
 
     Args:
@@ -165,14 +234,10 @@ class Generator(nn.Module):
             self.layers.append(ConvLayer(channels[r], channels[r], w_dim, r, up=False))
             self.to_rgb.append(ToRGB(channels[r], w_dim))
         self.num_layers = len(self.layers) + 1  # the last toRGB has a row of w+ to itself
-        # How many images are drawn at once where gradients are needed, so that a GPU of 16 GB is enough.
-        self.batch = min(8, max(1, 8 * 256**2 // resolution**2))
-        self._steps = self._plan(resolutions)
-        self.style_layout = self._layout()
-        self.style_dim = self.style_layout[-1].stop
+        self.resolutions = tuple(resolutions)
+        self._set_steps(self._plan(resolutions))
 
     def _plan(self, resolutions):
-        """The layers in StyleSpace's order: (name, resolution, kind, row of w+, module)."""
         steps = []
         for block, r in enumerate(resolutions):
             convs = [2 * block - 1, 2 * block] if block else [0]
@@ -182,61 +247,8 @@ class Generator(nn.Module):
             steps.append((f"b{r}.torgb", r, "toRGB", convs[-1] + 1, self.to_rgb[block]))
         return steps
 
-    def _layout(self):
-        layout, start = [], 0
-        for name, resolution, kind, _, module in self._steps:
-            stop = start + module.affine.weight.shape[0]
-            layout.append(StyleSlice(name, resolution, kind, start, stop))
-            start = stop
-        return tuple(layout)
-
-    def map(self, z, truncation=1.0):
-        """z [N, z_dim] -> w [N, w_dim]; truncation psi below 1 pulls w towards the mean (1912.04958)."""
-        if z.ndim != 2 or z.shape[1] != self.z_dim:
-            raise ValueError(f"z must be [N, {self.z_dim}], got {list(z.shape)}.")
-        w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
-        for layer in self.mapping:
-            w = F.leaky_relu(layer(w), 0.2) * ACTIVATION_GAIN
-        return w if truncation == 1 else self.w_avg.lerp(w, truncation)
-
-    def broadcast(self, w):
-        """w [N, w_dim] -> w_plus [N, L, w_dim], the same w for each layer."""
-        return w[:, None].repeat(1, self.num_layers, 1)
-
-    def check_w_plus(self, w_plus):
-        """w_plus as [N, L, w_dim]; one image's [L, w_dim] gets its batch dimension, other shapes a ValueError."""
-        if w_plus.ndim == 2:
-            w_plus = w_plus[None]
-        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_layers, self.w_dim):
-            raise ValueError(f"w_plus must be [N, {self.num_layers}, {self.w_dim}] for this generator, got "
-                             f"{list(w_plus.shape)}; does it belong to another generator?")
-        return w_plus
-
-    def styles(self, w_plus):
-        """w_plus [N, L, w_dim] -> s [N, S], every layer's style channels (StyleSpace, arXiv 2011.12799)."""
-        w_plus = self.check_w_plus(w_plus)
-        return torch.cat([module.affine(w_plus[:, row]) for *_, row, module in self._steps], dim=1)
-
-    def synthesize(self, s, resolution=None, *, noise="constant"):
-        """s [N, S] -> image [N, 3, R, R]. Without gradients, a large batch is drawn in parts, to save memory.
-
-        Args:
-            resolution: stop early at this resolution; the sum of the RGB layers so far is a small image.
-            noise: "constant" (the same each time), "random", or "none".
-        """
-        resolution = resolution or self.resolution
-        if s.ndim != 2 or s.shape[1] != self.style_dim:
-            raise ValueError(f"s must be [N, {self.style_dim}] for this generator, got {list(s.shape)}.")
-        if noise not in ("constant", "random", "none"):
-            raise ValueError(f'noise must be "constant", "random" or "none", got {noise!r}.')
-        if resolution not in {part.resolution for part in self.style_layout}:
-            raise ValueError(f"resolution must be a power of two from 4 to {self.resolution}, got {resolution}.")
-        if torch.is_grad_enabled() and s.requires_grad:
-            return self._draw(s, resolution, noise)
-        parts = s.split(max(8, 64 * 256**2 // resolution**2))  # 2 GB at 1024 px
-        return torch.cat([self._draw(part, resolution, noise) for part in parts])
-
     def _draw(self, s, resolution, noise):
+        """The sum of the RGB layers up to a resolution: s [N, S] -> image [N, 3, resolution, resolution]."""
         x, image = self.constant.expand(len(s), -1, -1, -1), None
         for part, (*_, module) in zip(self.style_layout, self._steps):
             if part.resolution > resolution:
@@ -250,7 +262,3 @@ class Generator(nn.Module):
                 rgb = module(x, style, self.clamp)
                 image = rgb if image is None else upsample(image) + rgb
         return image
-
-    def forward(self, w_plus, **options):
-        """w_plus [N, L, w_dim] -> image [N, 3, R, R]; options as in `synthesize`."""
-        return self.synthesize(self.styles(w_plus), **options)

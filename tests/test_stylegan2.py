@@ -118,7 +118,7 @@ def test_a_latent_of_another_generator_is_refused(shape):
 def test_wrong_requests_are_refused():
     generator = tiny()
     s = generator.styles(generator.broadcast(torch.zeros(1, 5)))
-    with pytest.raises(ValueError, match="power of two"):
+    with pytest.raises(ValueError, match="one of 4, 8, 16, got 12"):
         generator.synthesize(s, resolution=12)
     with pytest.raises(ValueError, match="noise"):
         generator.synthesize(s, noise="loud")
