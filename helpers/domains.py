@@ -17,9 +17,9 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import HTTPError, RequestException
 
 from .checkpoints import load_generator, read_safetensors, read_torch, save_module
-from .classifier import AttributeClassifier
 from .clip_model import CLIP, ClipModel, published_clip
 from .identity import IdentityNetwork
+from .judging import AttributeClassifier
 from .stylegan2 import Generator
 
 DATA = Path(__file__).resolve().parent.parent / "data"

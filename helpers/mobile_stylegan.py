@@ -108,9 +108,13 @@ class Readout(nn.Module):
 
     def forward(self, x, styles):
         first, second, last = (affine(styles).to(x.dtype)[:, :, None, None] for affine in self.affine)
+
+        def convolve(conv, x):
+            return F.conv2d(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype), 1, conv.padding, groups=conv.groups)
+
         x = x * first
-        hidden = F.leaky_relu(self.spread(self.reduce(x)), 0.2) * second
-        return inverse_haar((self.linear(x) + self.expand(hidden) + last).float())
+        hidden = F.leaky_relu(convolve(self.spread, convolve(self.reduce, x)), 0.2) * second
+        return inverse_haar((convolve(self.linear, x) + convolve(self.expand, hidden) + last).float())
 
 
 class ToImage(nn.Module):

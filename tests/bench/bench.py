@@ -138,7 +138,7 @@ def faces_of(domain, seed):
     side = domain.generator.resolution
     if seed is None:
         return torch.cat([images.open_image(path, side) for path in domain.samples])
-    from common import to_image
+    from training import to_image
     from world import draw, render
     choices, poses = draw(32, np.random.default_rng(seed))
     return to_image(np.stack([render(*one, side) for one in zip(choices, poses)]))

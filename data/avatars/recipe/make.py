@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 import evaluate  # noqa: E402
 import train_classifier  # noqa: E402

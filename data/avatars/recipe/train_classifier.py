@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import augment, batches, load_or_train, to_image
+from training import augment, batches, load_or_train, to_image
 from world import ATTRIBUTES, labels
 
-from helpers.classifier import AttributeClassifier
+from helpers.judging import AttributeClassifier
 
 
 def train(renders, folder, name, *, seed, width, steps, batch=128):

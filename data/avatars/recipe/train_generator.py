@@ -14,8 +14,8 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import batches, load_or_train, to_image
 from torch import nn
+from training import batches, load_or_train, to_image
 from world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
 
 from helpers.stylegan2 import Generator

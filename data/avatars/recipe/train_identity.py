@@ -7,9 +7,9 @@ vary. A fifth of all persons is kept out of training, to measure verification on
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import augment, batches, load_or_train, to_image
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from training import augment, batches, load_or_train, to_image
 from world import COLUMNS, hair_is_visible
 
 from helpers.identity import IdentityNetwork

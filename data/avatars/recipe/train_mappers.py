@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 from helpers.domains import load_domain  # noqa: E402
 from helpers.notebook_code import notebook_code  # noqa: E402

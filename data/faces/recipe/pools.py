@@ -2,16 +2,16 @@
 
 | pool  | seed | faces | used for                                                     |
 |-------|------|-------|--------------------------------------------------------------|
-| train | 1001 | 8,000 | CLIP, identity and encoder; some labelled by eye             |
-| judge | 2002 | 3,000 | the judge alone; others labelled by eye than those of CLIP   |
-| test  | 3003 | 600   | labelled by eye; nothing is trained on it                    |
+| train | 1001 | 4,032 | CLIP, identity and encoder; some labelled by eye             |
+| judge | 2002 | 1,512 | the judge alone; others labelled by eye than those of CLIP   |
+| test  | 3003 | 324   | labelled by eye; nothing is trained on it                    |
 """
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-POOLS = {"train": (1001, 8000), "judge": (2002, 3000), "test": (3003, 600)}
+POOLS = {"train": (1001, 4032), "judge": (2002, 1512), "test": (3003, 324)}
 SIDE, PART = 256, 8
 
 

@@ -1,5 +1,8 @@
 """An attribute classifier that judges edits. It has seen renders only, and no edit is ever driven by it."""
 
+from itertools import pairwise
+from math import log2
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,26 +14,27 @@ class AttributeClassifier(nn.Module):
     Args:
         attributes: {attribute: [names of its choices]}.
         width: feature maps of the first stage; doubled twice.
+        size: side in pixels of its input, 8 times a power of two.
     """
 
-    def __init__(self, attributes, width=32):
+    def __init__(self, attributes, width=32, size=64):
         super().__init__()
-        self.config = dict(attributes=attributes, width=width)
-        self.attributes = attributes
+        self.config = dict(attributes=attributes, width=width, size=size)
+        self.attributes, self.size = attributes, size
 
         def stage(inputs, outputs):  # half the side
             return nn.Sequential(
                 nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
                 nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
-        # 64 => 32 => 16 => 8 px
-        self.stages = nn.ModuleList([stage(3, width), stage(width, 2 * width), stage(2 * width, 4 * width)])
-        self.hidden = nn.Sequential(nn.Conv2d(4 * width, width, 1), nn.Flatten(), nn.Dropout(0.2),
+        maps = [3, *(width * min(4, 2**i) for i in range(int(log2(size // 8))))]  # each stage halves the side, to 8 px
+        self.stages = nn.ModuleList(stage(*pair) for pair in pairwise(maps))
+        self.hidden = nn.Sequential(nn.Conv2d(maps[-1], width, 1), nn.Flatten(), nn.Dropout(0.2),
                                     nn.Linear(64 * width, 256), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(256, len(choices)) for name, choices in attributes.items()})
 
     def features(self, image):
-        """The three stages' feature maps of an image [N, 3, 64, 64]."""
+        """The stages' feature maps of an image [N, 3, size, size]."""
         maps = []
         for stage in self.stages:
             maps.append(stage(maps[-1] if maps else image))
@@ -38,8 +42,8 @@ class AttributeClassifier(nn.Module):
 
     def forward(self, image):
         """image [N, 3, R, R] in [-1, 1] -> {attribute: logits [N, choices]}."""
-        if image.shape[-1] != 64:
-            image = F.interpolate(image, size=(64, 64), mode="area")
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, size=(self.size, self.size), mode="area")
         x = self.hidden(self.features(image)[-1])
         return {name: head(x) for name, head in self.heads.items()}
 

