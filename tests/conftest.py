@@ -7,15 +7,13 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def golden(name, tensors=True):
-    """An array file computed by the original authors' code; the test skips where it is absent."""
-    path = GOLDEN / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"golden arrays are not here ({path.name})")
-    return {key: torch.from_numpy(value) if tensors else value for key, value in np.load(path).items()}
+    """The arrays of a file in tests/golden/, computed by the original authors' code, {key: tensor or array}."""
+    arrays = np.load(GOLDEN / f"{name}.npz")
+    return {key: torch.from_numpy(value) if tensors else value for key, value in arrays.items()}
 
 
 @pytest.fixture(scope="session")
