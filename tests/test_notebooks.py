@@ -3,6 +3,8 @@
 import ast
 import re
 import runpy
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -67,13 +69,42 @@ def test_cleaning_drops_what_a_run_leaves_behind():
     clean = runpy.run_path(str(ROOT / "notebooks" / "run.py"))["clean"]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", dict(view))])
-    cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-ignore-output"]}
+    cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-check-output"]}
     dirty = nbformat.v4.new_notebook(cells=[cell])
     dirty.metadata = nbformat.from_dict({"widgets": {"state": {}}, "kernelspec": {"name": "x", "display_name": "X"}})
     tidy = clean(dirty)
     assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {
-        "tags": ["nbval-ignore-output"], "slideshow": {"slide_type": "subslide"}}
+        "tags": ["nbval-check-output"], "slideshow": {"slide_type": "subslide"}}
     assert tidy.cells[0].outputs == []
+
+
+CELLS = {  # a notebook of each kind: the source of a cell, and what it printed when it was saved
+    "good": ("print('[1, 3, 64, 64]')\nassert 0.9 > 0.8", "[1, 3, 64, 64]\n"),
+    "wrong_assertion": ("print('[1, 3, 64, 64]')\nassert 0.7 > 0.8", "[1, 3, 64, 64]\n"),
+    "wrong_shape": ("print('[1, 3, 64, 64]')\nassert 0.9 > 0.8", "[1, 3, 32, 32]\n"),
+    "exception": ("print('[1, 3, 64, 64]')\nprint(missing)", "[1, 3, 64, 64]\n"),
+}
+
+
+def test_make_test_sees_a_notebook_that_is_wrong(tmp_path):
+    """The test of the notebooks' test: `make test` runs them with these very options of pytest."""
+    options = re.search(r"-m pytest (.*) tests build/solved$", (ROOT / "Makefile").read_text("utf-8"), re.M)[1]
+    for name, (source, printed) in CELLS.items():
+        free = nbformat.v4.new_code_cell("import time\nprint(time.time())", execution_count=1, outputs=[
+            nbformat.v4.new_output("stream", text="a figure that differs from machine to machine\n")])
+        checked = nbformat.v4.new_code_cell(source, execution_count=2, metadata={"tags": ["nbval-check-output"]},
+                                            outputs=[nbformat.v4.new_output("stream", text=printed)])
+        nbformat.write(nbformat.v4.new_notebook(cells=[free, checked]), tmp_path / f"{name}.ipynb")
+    done = subprocess.run([sys.executable, "-m", "pytest", *options.split(), str(tmp_path)], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert set(re.findall(r"^FAILED \S*?(\w+)\.ipynb::Cell 1", done.stdout, re.M)) == set(CELLS) - {"good"}, done.stdout
+    assert done.returncode == 1 and "3 failed, 5 passed" in done.stdout
+
+
+def test_cells_that_are_compared_print_nothing_a_machine_may_change(notebook):
+    """Shapes, names and counts: none of these cells measures a time or a share."""
+    checked = [cell for cell in notebook[1].cells if "nbval-check-output" in cell.metadata.get("tags", ())]
+    assert checked and not any(re.search(r"perf_counter|%}", cell.source) for cell in checked)
 
 
 def test_solutions_become_cells_that_run(notebook):
