@@ -47,3 +47,12 @@ def faces(domain):
     noise = torch.randn(4, generator.z_dim, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         return generator.broadcast(generator.map(noise, truncation=0.7))
+
+
+def pytest_unconfigure(config):
+    """Say in the last line of all, below pytest's summary, what was not tested here and why."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped:
+        reasons = {f"{report.nodeid} ({report.longrepr[2].removeprefix('Skipped: ')})" for report in skipped}
+        reporter.write_line(f"Not tested here: {'; '.join(sorted(reasons))}")
