@@ -1,6 +1,7 @@
 """The committed notebooks: one real run, small, and readable everywhere."""
 
 import ast
+import os
 import re
 import runpy
 import subprocess
@@ -9,6 +10,9 @@ import sys
 import nbformat
 import pytest
 from conftest import ROOT
+from nbclient import NotebookClient
+from nvidia_format import nvidia_pickle, nvidia_state
+from safetensors.torch import save_file
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -99,6 +103,72 @@ def test_make_test_sees_a_notebook_that_is_wrong(tmp_path):
                           capture_output=True)
     assert set(re.findall(r"^FAILED \S*?(\w+)\.ipynb::Cell 1", done.stdout, re.M)) == set(CELLS) - {"good"}, done.stdout
     assert done.returncode == 1 and "3 failed, 5 passed" in done.stdout
+
+
+class Shorter(ast.NodeTransformer):
+    """Code with few steps, images and repetitions wherever it says how many."""
+
+    FEW = {"steps": 10, "count": 100, "repeats": 2, "STEPS": 25, "IMAGES": 50}
+
+    def shorten(self, source):
+        return ast.unparse(self.visit(ast.parse(source)))
+
+    def fewer(self, name, node):
+        if name in self.FEW and isinstance(node, ast.Constant):
+            node.value = min(node.value, self.FEW[name])
+
+    def visit_keyword(self, node):
+        self.fewer(node.arg, node.value)
+        return self.generic_visit(node)
+
+    def visit_arguments(self, node):
+        for names, defaults in ((node.args[len(node.args) - len(node.defaults):], node.defaults),
+                                (node.kwonlyargs, node.kw_defaults)):
+            for argument, default in zip(names, defaults):
+                self.fewer(argument.arg, default)
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node):
+        self.fewer(getattr(node.targets[0], "id", None), node.value)
+        return self.generic_visit(node)
+
+
+@pytest.fixture(scope="module")
+def photographs(domain, tmp_path_factory):
+    """The project in short, and a cache with the avatars' networks in the published formats, as "afhqwild"."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("notebooks", "cache"):
+        (folder / name).mkdir()
+    (folder / "data").symlink_to(ROOT / "data")
+    for path in (ROOT / "helpers").rglob("*.py"):
+        place = folder / path.relative_to(ROOT)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(Shorter().shorten(path.read_text("utf-8")), "utf-8")
+    for path in NOTEBOOKS:
+        content = nbformat.read(path, as_version=4)
+        for cell in content.cells:
+            if cell.cell_type == "code":
+                cell.source, cell.outputs = Shorter().shorten(cell.source), []
+        nbformat.write(content, folder / "notebooks" / path.name)
+    (folder / "cache" / "afhqwild.pkl").write_bytes(nvidia_pickle(
+        nvidia_state(domain.generator), mapping_lr=domain.generator.config["mapping_lr"]))
+    clip = {name: value.contiguous() for name, value in domain.clip.model.state_dict().items()}
+    save_file(clip, folder / "cache" / "clip-vit-b-32.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_runs_on_photographs(name, photographs):
+    """Every cell on a published domain, which has no identity network, judge, samples or sweep; with few steps.
+
+    (As avatars, with all steps and the solutions, `make test` runs the notebooks in nbval.)
+    """
+    content = nbformat.read(photographs / "notebooks" / name, as_version=4)
+    client = NotebookClient(content, timeout=300, kernel_name="python3",
+                            resources={"metadata": {"path": photographs / "notebooks"}})
+    client.execute(env=os.environ | {"STYLECLIP_CACHE": str(photographs / "cache"), "STYLECLIP_DOMAIN": "afhqwild"})
+    text = "".join(output.get("text", "") for cell in content.cells for output in cell.get("outputs", ()))
+    assert "Domain: afhqwild" in text and "No identity network" in text
 
 
 def test_cells_that_are_compared_print_nothing_a_machine_may_change(notebook):
