@@ -23,7 +23,7 @@ lab: $(VENV)/installed                ## notebook 1 in JupyterLab
 app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
 	$(PY) notebooks/app.py
 
-bench: $(VENV)/installed-dev          ## the figures of the README, into build/bench.json
+bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/bench.json
 	$(PY) tests/bench/bench.py
 
 models: $(VENV)/installed-dev         ## the embedded domain from nothing (hours); goes on where it was stopped
