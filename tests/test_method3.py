@@ -91,11 +91,12 @@ def test_two_sets_of_random_faces_give_one_direction(domain, method3, monkeypatc
 
 def test_a_sweep_leaves_its_codes_alone_and_finds_what_came_along(domain, method3):
     base = method3["sweep_images"](domain)
-    before, channel = base.clone(), 40
+    before, some, channels = base.clone(), [0, 40, 300, 900], method3["swept_channels"](domain.generator)
     with method3["HalfPrecision"](domain.generator):
-        found = method3["channel_direction"](domain, base, method3["swept_channels"](domain.generator)[channel].item())
+        found = torch.stack([method3["channel_direction"](domain, base, channels[i].item()) for i in some])
     assert torch.equal(base, before) and domain.generator.precision is None
-    assert found @ method3["find_sweep"](domain)[channel] > 0.9
+    # 0.999; 0.98 on average and 0.88 at worst where a processor has no bfloat16.
+    assert (found * method3["find_sweep"](domain)[some]).sum(dim=1).mean() > 0.85
     assert len(method3["find_sweep"](domain)) == len(method3["swept_channels"](domain.generator)) == 928
 
 
