@@ -29,7 +29,7 @@ def start_server(command, log, **environment):
     with log.open("w") as output:
         process = subprocess.Popen([part.format(port=port) for part in command], stdout=output, stderr=output,
                                    env=os.environ | environment)
-    for _ in range(120):
+    for _ in range(240):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read(1)
             return process, port
@@ -100,13 +100,13 @@ class Panel:
 
     def open(self, port):
         self.page.goto(f"http://127.0.0.1:{port}/lab/workspaces/{self.name}/tree/notebooks/{self.name}.ipynb?reset")
-        self.page.wait_for_selector(".jp-NotebookPanel", timeout=60_000)
+        self.page.wait_for_selector(".jp-NotebookPanel", timeout=120_000)
         self.page.wait_for_function(
             "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus == 'connected'"
-            " && window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'", timeout=60_000)
+            " && window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'", timeout=120_000)
         return self
 
-    def run_all(self, seconds=120):
+    def run_all(self, seconds=300):
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         end, quiet = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -161,7 +161,7 @@ class Panel:
     def status(self):
         return self.page.locator('span[role="status"]').first.inner_text()
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, seconds=180):
         try:
             self.page.wait_for_function(
                 "text => [...document.querySelectorAll('span[role=status]')].some(x => x.textContent.includes(text))",
@@ -175,7 +175,7 @@ class Panel:
         """The address of the picture "after", which changes with the picture."""
         return self.page.locator(".widget-image").nth(1).get_attribute("src")
 
-    def wait_for_change(self, before, seconds=60):
+    def wait_for_change(self, before, seconds=120):
         end = time.monotonic() + seconds
         while self.picture() == before:
             assert time.monotonic() < end, f"the picture did not change: {self.status()}"
@@ -188,7 +188,7 @@ class Panel:
 def panel(request, browser, lab):
     """A notebook's panel, in a page of its own."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     panel = Panel(page, request.param).open(lab).run_all()
     panel.check_no_error()
     panel.show()
@@ -202,7 +202,7 @@ def panel(request, browser, lab):
 def test_optimization(panel, house):
     before = panel.picture()
     panel.type("a person with sunglasses").press("Enter")  # Enter runs
-    panel.wait_for("a person with sunglasses: done after", 120)
+    panel.wait_for("a person with sunglasses: done after")
     after = panel.wait_for_change(before)
     panel.shot("edited")
     panel.slide("strength", "ArrowLeft", 10)
@@ -223,7 +223,7 @@ def test_optimization(panel, house):
     panel.slide("steps", "End", 1)
     panel.type("a bald person")
     panel.button("Run").click()
-    panel.wait_for("Editing: a bald person", 90)
+    panel.wait_for("Editing: a bald person")
     panel.shot("running")
     assert panel.button("Run").is_disabled() and not panel.button("Stop").is_disabled()
     panel.button("Stop").click()
@@ -237,12 +237,12 @@ def test_the_page_is_closed_during_a_run(panel):
     page = panel.page
     panel.slide("steps", "End", 1)
     panel.type("an angry person").press("Enter")
-    panel.wait_for("Editing: an angry person", 90)
+    panel.wait_for("Editing: an angry person")
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     time.sleep(1.5)
     page.reload()
-    page.wait_for_selector(".widget-image", timeout=60_000, state="attached")
-    panel.show().wait_for("an angry person: done after 300 steps", 180)
+    page.wait_for_selector(".widget-image", timeout=120_000, state="attached")
+    panel.show().wait_for("an angry person: done after 300 steps")
     time.sleep(2)
     assert not panel.button("Run").is_disabled() and panel.button("Stop").is_disabled()
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
@@ -264,7 +264,7 @@ def test_mapper(panel):
     panel.type("a person with an afro")
     panel.wait_for("Run trains one")
     panel.button("Run").click()
-    panel.wait_for("Training", 90)
+    panel.wait_for("Training")
     panel.page.locator(".widget-label", has_text=re.compile(r"\d+ s left")).first.wait_for()
     panel.shot("training")
     panel.button("Stop").click()
