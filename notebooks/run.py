@@ -46,7 +46,7 @@ def solve(notebook):
         if cell.cell_type == "markdown":
             for folded in re.findall(r"<details>(.*?)</details>", cell.source, re.S):
                 for code in re.findall(r"```python\n(.*?)```", folded, re.S):
-                    cells.append(nbformat.v4.new_code_cell(code, metadata={"tags": ["nbval-ignore-output"]}))
+                    cells.append(nbformat.v4.new_code_cell(code))
     notebook.cells = cells
     return notebook
 

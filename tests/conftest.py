@@ -7,15 +7,13 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def golden(name, tensors=True):
-    """An array file computed by the original authors' code; the test skips where it is absent."""
-    path = GOLDEN / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"golden arrays are not here ({path.name})")
-    return {key: torch.from_numpy(value) if tensors else value for key, value in np.load(path).items()}
+    """The arrays of a file in tests/golden/, computed by the original authors' code, {key: tensor or array}."""
+    arrays = np.load(GOLDEN / f"{name}.npz")
+    return {key: torch.from_numpy(value) if tensors else value for key, value in arrays.items()}
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +47,12 @@ def faces(domain):
     noise = torch.randn(4, generator.z_dim, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         return generator.broadcast(generator.map(noise, truncation=0.7))
+
+
+def pytest_unconfigure(config):
+    """Say in the last line of all, below pytest's summary, what was not tested here and why."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped:
+        reasons = {f"{report.nodeid} ({report.longrepr[2].removeprefix('Skipped: ')})" for report in skipped}
+        reporter.write_line(f"Not tested here: {'; '.join(sorted(reasons))}")

@@ -80,8 +80,7 @@ def test_the_default_edits_faces_it_never_saw(domain, method3):
 
 def test_two_sets_of_random_faces_give_one_direction(domain, method3, monkeypatch):
     found = []
-    for seed in (7, 8):
-        other = method3["random_faces"](domain, 2000, seed)
+    for other in (method3["random_faces"](domain), method3["random_faces"](domain, seed=8)):  # the first is kept
         monkeypatch.setitem(method3, "random_faces", lambda domain, other=other: other)
         found.append([method3["select"](method3["samples_relevance"](domain, domain.neutral, prompt), domain.beta)
                       for prompt in domain.prompts])
@@ -92,11 +91,12 @@ def test_two_sets_of_random_faces_give_one_direction(domain, method3, monkeypatc
 
 def test_a_sweep_leaves_its_codes_alone_and_finds_what_came_along(domain, method3):
     base = method3["sweep_images"](domain)
-    before, channel = base.clone(), 40
+    before, some, channels = base.clone(), [0, 40, 300, 900], method3["swept_channels"](domain.generator)
     with method3["HalfPrecision"](domain.generator):
-        found = method3["channel_direction"](domain, base, method3["swept_channels"](domain.generator)[channel].item())
+        found = torch.stack([method3["channel_direction"](domain, base, channels[i].item()) for i in some])
     assert torch.equal(base, before) and domain.generator.precision is None
-    assert found @ method3["find_sweep"](domain)[channel] > 0.9
+    # 0.999; of eleven channels 0.97 on average, 0.88 at worst, where a processor has no bfloat16.
+    assert (found * method3["find_sweep"](domain)[some]).sum(dim=1).mean() > 0.85
     assert len(method3["find_sweep"](domain)) == len(method3["swept_channels"](domain.generator)) == 928
 
 
@@ -135,18 +135,20 @@ def test_a_missing_sweep_or_another_generators_is_refused(domain, method3, tmp_p
 
 
 def test_two_processes_sweep_the_same(domain, method3, tmp_path):
-    """`accelerate launch` with two CPU processes finds what one finds, here for one image."""
-    results = []
-    for count in (1, 2):
-        path = tmp_path / f"{count}.safetensors"
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count),
-                   "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
-                   "0", str(ROOT / "notebooks" / "sweep.py"), "--domain", "avatars", "--count", "1", "--to", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(read_safetensors(path)[0]["directions"])
-        assert [file.name for file in tmp_path.glob(f"{count}.*")] == [path.name]
-    assert (results[0] * results[1]).sum(dim=1).mean() > 0.99
+    """`accelerate launch` with two CPU processes finds what this process finds, here for one image."""
+    path = tmp_path / "sweep.safetensors"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
+               "0", str(ROOT / "notebooks" / "sweep.py"), "--domain", "avatars", "--count", "1", "--to", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    found, channels = read_safetensors(path)[0]["directions"], method3["swept_channels"](domain.generator)
+    assert len(found) == len(channels) and found.any(dim=1).all()
+    base, some = method3["sweep_images"](domain, 1), range(0, len(channels), 29)  # odd and even: of both processes
+    with method3["HalfPrecision"](domain.generator):
+        here = torch.stack([method3["channel_direction"](domain, base, channels[i].item()) for i in some])
+    assert (found[list(some)] * here).sum(dim=1).mean() > 0.99
 
 
 def test_gradient_is_the_derivative(domain, method3):

@@ -1,12 +1,18 @@
 """The committed notebooks: one real run, small, and readable everywhere."""
 
 import ast
+import os
 import re
 import runpy
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from conftest import ROOT
+from nbclient import NotebookClient
+from nvidia_format import nvidia_pickle, nvidia_state
+from safetensors.torch import save_file
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -67,13 +73,108 @@ def test_cleaning_drops_what_a_run_leaves_behind():
     clean = runpy.run_path(str(ROOT / "notebooks" / "run.py"))["clean"]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox()"}
     cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", dict(view))])
-    cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-ignore-output"]}
+    cell.metadata = {"execution": {"started": "now"}, "tags": ["nbval-check-output"]}
     dirty = nbformat.v4.new_notebook(cells=[cell])
     dirty.metadata = nbformat.from_dict({"widgets": {"state": {}}, "kernelspec": {"name": "x", "display_name": "X"}})
     tidy = clean(dirty)
     assert "widgets" not in tidy.metadata and tidy.cells[0].metadata == {
-        "tags": ["nbval-ignore-output"], "slideshow": {"slide_type": "subslide"}}
+        "tags": ["nbval-check-output"], "slideshow": {"slide_type": "subslide"}}
     assert tidy.cells[0].outputs == []
+
+
+CELLS = {  # a notebook of each kind: the source of a cell, and what it printed when it was saved
+    "good": ("print('[1, 3, 64, 64]')\nassert 0.9 > 0.8", "[1, 3, 64, 64]\n"),
+    "wrong_assertion": ("print('[1, 3, 64, 64]')\nassert 0.7 > 0.8", "[1, 3, 64, 64]\n"),
+    "wrong_shape": ("print('[1, 3, 64, 64]')\nassert 0.9 > 0.8", "[1, 3, 32, 32]\n"),
+    "exception": ("print('[1, 3, 64, 64]')\nprint(missing)", "[1, 3, 64, 64]\n"),
+}
+
+
+def test_make_test_sees_a_notebook_that_is_wrong(tmp_path):
+    """The test of the notebooks' test: `make test` runs them with these very options of pytest."""
+    options = re.search(r"-m pytest (.*) tests build/solved$", (ROOT / "Makefile").read_text("utf-8"), re.M)[1]
+    for name, (source, printed) in CELLS.items():
+        free = nbformat.v4.new_code_cell("import time\nprint(time.time())", execution_count=1, outputs=[
+            nbformat.v4.new_output("stream", text="a figure that differs from machine to machine\n")])
+        checked = nbformat.v4.new_code_cell(source, execution_count=2, metadata={"tags": ["nbval-check-output"]},
+                                            outputs=[nbformat.v4.new_output("stream", text=printed)])
+        nbformat.write(nbformat.v4.new_notebook(cells=[free, checked]), tmp_path / f"{name}.ipynb")
+    done = subprocess.run([sys.executable, "-m", "pytest", *options.split(), str(tmp_path)], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert set(re.findall(r"^FAILED \S*?(\w+)\.ipynb::Cell 1", done.stdout, re.M)) == set(CELLS) - {"good"}, done.stdout
+    assert done.returncode == 1 and "3 failed, 5 passed" in done.stdout
+
+
+class Shorter(ast.NodeTransformer):
+    """Code with few steps, images and repetitions wherever it says how many."""
+
+    FEW = {"steps": 10, "count": 100, "repeats": 2, "STEPS": 25, "IMAGES": 20, "COUNT": 2}
+
+    def shorten(self, source):
+        return ast.unparse(self.visit(ast.parse(source)))
+
+    def fewer(self, name, node):
+        if name in self.FEW and isinstance(node, ast.Constant):
+            node.value = min(node.value, self.FEW[name])
+
+    def visit_keyword(self, node):
+        self.fewer(node.arg, node.value)
+        return self.generic_visit(node)
+
+    def visit_arguments(self, node):
+        for names, defaults in ((node.args[len(node.args) - len(node.defaults):], node.defaults),
+                                (node.kwonlyargs, node.kw_defaults)):
+            for argument, default in zip(names, defaults):
+                self.fewer(argument.arg, default)
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node):
+        self.fewer(getattr(node.targets[0], "id", None), node.value)
+        return self.generic_visit(node)
+
+
+@pytest.fixture(scope="module")
+def photographs(domain, tmp_path_factory):
+    """The project in short, and a cache with the avatars' networks in the published formats, as "afhqwild"."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("notebooks", "cache"):
+        (folder / name).mkdir()
+    (folder / "data").symlink_to(ROOT / "data")
+    for path in (ROOT / "helpers").rglob("*.py"):
+        place = folder / path.relative_to(ROOT)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(Shorter().shorten(path.read_text("utf-8")), "utf-8")
+    for path in NOTEBOOKS:
+        content = nbformat.read(path, as_version=4)
+        for cell in content.cells:
+            if cell.cell_type == "code":
+                cell.source, cell.outputs = Shorter().shorten(cell.source), []
+        nbformat.write(content, folder / "notebooks" / path.name)
+    (folder / "cache" / "afhqwild.pkl").write_bytes(nvidia_pickle(
+        nvidia_state(domain.generator), mapping_lr=domain.generator.config["mapping_lr"]))
+    clip = {name: value.contiguous() for name, value in domain.clip.model.state_dict().items()}
+    save_file(clip, folder / "cache" / "clip-vit-b-32.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_runs_on_photographs(name, photographs):
+    """Every cell on a published domain, which has no identity network, judge, samples or sweep; with few steps.
+
+    (As avatars, with all steps and the solutions, `make test` runs the notebooks in nbval.)
+    """
+    content = nbformat.read(photographs / "notebooks" / name, as_version=4)
+    client = NotebookClient(content, timeout=300, kernel_name="python3",
+                            resources={"metadata": {"path": photographs / "notebooks"}})
+    client.execute(env=os.environ | {"STYLECLIP_CACHE": str(photographs / "cache"), "STYLECLIP_DOMAIN": "afhqwild"})
+    text = "".join(output.get("text", "") for cell in content.cells for output in cell.get("outputs", ()))
+    assert "Domain: afhqwild" in text and "No identity network" in text
+
+
+def test_cells_that_are_compared_print_nothing_a_machine_may_change(notebook):
+    """Shapes, names and counts: none of these cells measures a time or a share."""
+    checked = [cell for cell in notebook[1].cells if "nbval-check-output" in cell.metadata.get("tags", ())]
+    assert checked and not any(re.search(r"perf_counter|%}", cell.source) for cell in checked)
 
 
 def test_solutions_become_cells_that_run(notebook):

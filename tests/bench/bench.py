@@ -1,4 +1,4 @@
-"""`make bench`: what the README's tables say, measured here. Writes build/bench.json and build/edits_*.jpg.
+"""`make bench`: what the tables in README.md beside this say. Writes build/bench.json and build/edits_*.jpg.
 
 python tests/bench/bench.py                              times, and the quality of each notebook's default
 python tests/bench/bench.py --judge "method 2"           only the quality of what is named ("equation 1" too)

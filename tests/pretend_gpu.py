@@ -1,0 +1,162 @@
+"""A GPU that is none: tensors that say they are on "cuda" and are computed on the CPU.
+
+Their numbers are true, so that code which looks at them runs as ever. What is checked is places: no operation gets
+tensors of both, but for what CUDA allows (a single number beside a tensor, indices on the CPU, copies), and no random
+numbers are drawn on the GPU by the CPU's generator. PyTorch's own FakeTensorMode has no numbers to decide by, and
+cannot go backward where there is no driver.
+"""
+
+import threading
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_iter, tree_map
+
+aten = torch.ops.aten
+GPU = torch.device("cuda", 0)
+COPIES = {aten.copy_, aten._to_copy}
+INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
+
+
+class GpuTensor(torch.Tensor):
+    """A tensor whose numbers are in `inner`, on the CPU, and which says that it is on the GPU."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, strides=inner.stride(), dtype=inner.dtype,
+                                                   storage_offset=inner.storage_offset())
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __format__(self, form):
+        return format(self.item(), form) if self.ndim == 0 else repr(self)
+
+    def __repr__(self):
+        return f"GpuTensor({list(self.shape)}, {self.dtype})"
+
+    device, is_cuda = property(lambda self: GPU), True
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise RuntimeError(f"{func} of a pretended GPU's tensor, outside of `pretend_gpu`")
+
+
+def tensors_of(*trees):
+    return [leaf for leaf in tree_iter(trees) if isinstance(leaf, torch.Tensor)]
+
+
+class Places(TorchDispatchMode):
+    """Does every operation on the CPU, and checks and passes on where its tensors are.
+
+    `making` is where a call from Python asked for its result; `seen` lists (operation, dtype of its first tensor).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.making, self.seen = None, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, packet = kwargs or {}, func.overloadpacket
+        tensors = tensors_of(args, kwargs)
+        self.check(func, args, tensors)
+        self.seen.append((packet, tensors[0].dtype if tensors else None))
+        if self.making:
+            there = self.making == GPU
+        else:
+            deciding = args[:1] if packet is aten.copy_ else tensors
+            there = any(isinstance(tensor, GpuTensor) for tensor in deciding)
+        inner = tree_map(lambda leaf: leaf.inner if isinstance(leaf, GpuTensor) else leaf, (args, kwargs))
+        result = func(*inner[0], **inner[1])
+        if not there:
+            return result
+        result = tree_map(lambda leaf: GpuTensor(leaf) if isinstance(leaf, torch.Tensor) else leaf, result)
+        return return_and_correct_aliasing(func, args, kwargs, result)
+
+    def check(self, func, args, tensors):
+        """Raise RuntimeError where a GPU would."""
+        if func.overloadpacket in COPIES:
+            return
+        if func.overloadpacket in INDEXING:  # indices may be on the CPU, but not on the GPU for a tensor of the CPU
+            tensors = tensors_of(args[0], args[2:]) if isinstance(args[0], GpuTensor) else tensors
+        here = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor)]
+        if len(here) == len(tensors):
+            return
+        if torch.Tag.pointwise in func.tags or func.overloadpacket in INDEXING:
+            here = [tensor for tensor in here if tensor.ndim]
+        if here:
+            raise RuntimeError(f"{func} got tensors of the GPU and of the CPU, these {[list(x.shape) for x in here]}")
+
+
+class Calls(TorchFunctionMode):
+    """Takes "cuda" out of calls from Python, which PyTorch would refuse here, and tells `Places` of it."""
+
+    def __init__(self, places):
+        super().__init__()
+        self.places = places
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in (torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda):
+            return self.move(func, args, kwargs)
+        if func is torch.Tensor.tolist and isinstance(args[0], GpuTensor):
+            return self.move(torch.Tensor.cpu, args, {}).tolist()
+        if kwargs.get("device") is None:
+            return func(*args, **kwargs)
+        place = torch.device(kwargs["device"])
+        if place.type == "cuda" and kwargs.get("generator") is not None:
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        return self.making(GPU if place.type == "cuda" else place, func, *args, **kwargs | {"device": "cpu"})
+
+    def making(self, place, func, *args, **kwargs):
+        self.places.making = place
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.places.making = None
+
+    def move(self, func, args, kwargs):
+        """Tensor.to, .cpu and .cuda."""
+        tensor, *rest = args
+        place = {torch.Tensor.cpu: "cpu", torch.Tensor.cuda: "cuda"}.get(func, tensor.device)
+        dtype = kwargs.pop("dtype", None)
+        for value in (*rest, kwargs.pop("device", None)):
+            if isinstance(value, torch.Tensor):
+                place, dtype = value.device, value.dtype
+            elif isinstance(value, torch.dtype):
+                dtype = value
+            elif isinstance(value, str | torch.device):
+                place = value
+        place = torch.device(place)
+        if place.type == tensor.device.type:
+            return tensor if dtype in (None, tensor.dtype) else func.__get__(tensor)(dtype)
+        return self.making(GPU if place.type == "cuda" else place, aten._to_copy.default, tensor,
+                           dtype=dtype or tensor.dtype)
+
+
+@contextmanager
+def pretend_gpu(bfloat16=True):
+    """A GPU to run on, with or without bfloat16 (a T4 computes in float16 only). Yields its `Places`.
+
+    Threads that are begun in it run on it too.
+    """
+    places, autocast, run = Places(), torch.autocast, threading.Thread.run
+
+    def run_there(thread):
+        with places, Calls(places):
+            run(thread)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("threading.Thread.run", run_there))
+        stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda including_emulation=True: bfloat16))
+        stack.enter_context(patch("torch.autocast", lambda kind, *args, **options: autocast("cpu", *args, **options)))
+        before = torch.__future__.get_overwrite_module_params_on_conversion()
+        torch.__future__.set_overwrite_module_params_on_conversion(True)  # a plain parameter cannot become a GpuTensor
+        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
+        stack.enter_context(places)
+        stack.enter_context(Calls(places))
+        yield places

@@ -1,0 +1,149 @@
+"""Where tensors are made and meet: the methods on a pretended GPU (`pretend_gpu.py`), with true numbers.
+
+What cannot be pretended, and needs a GPU once: CUDA's own kernels and their precision (cuDNN's convolutions, fused
+attention, half-precision arithmetic as a GPU rounds it), its memory, random numbers drawn on the GPU, several GPUs
+(`accelerate launch --multi_gpu`), and streams; nor are gradients followed from one place to the other, which no code
+here asks for.
+"""
+
+import numpy as np
+import pytest
+import torch
+from pretend_gpu import GpuTensor, aten, pretend_gpu
+from safetensors.torch import save_file
+
+from helpers import checkpoints, e4e, images, latents
+from helpers.domains import load_domain
+from helpers.inversion import invert
+from helpers.latents import random_w_plus
+from helpers.notebook_code import notebook_code
+from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
+
+PROMPT = "a person with glasses"
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    """A pretended GPU as a T4 is, without bfloat16; a domain on it; and the notebooks' functions, with few images."""
+    with pretend_gpu(bfloat16=False) as places, pytest.MonkeyPatch.context() as patch:
+        domain = load_domain("avatars", "cuda")
+        one, two, three = (notebook_code(name) for name in ("01_latent_optimization", "02_latent_mapper",
+                                                            "03_global_directions"))
+        few = latents.gallery.__wrapped__(domain, count=60)
+        patch.setattr(latents, "gallery", lambda domain: few)
+        some, sweep_images = three["random_faces"](domain, count=60), three["sweep_images"]
+        patch.setitem(three, "random_faces", lambda domain: some)
+        patch.setitem(three, "sweep_images", lambda domain, count, seed=0: sweep_images(domain, min(count, 4), seed))
+        # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
+        patch.setattr(checkpoints, "save_file", lambda tensors, *arguments, **options: save_file(
+            {name: value.cpu() for name, value in tensors.items()}, *arguments, **options))
+        yield places, domain, (one, two, three)
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses():
+    with pretend_gpu():
+        here, there = torch.ones(2, 3), torch.ones(2, 3, device="cuda")
+        assert there.device.type == "cuda" and isinstance(there + 1, GpuTensor) and here.device.type == "cpu"
+        for wrong in (lambda: here + there, lambda: there @ here.T, lambda: torch.cat([here, there]),
+                      lambda: torch.nn.functional.linear(there, here), lambda: here[here > there],
+                      lambda: torch.randn(2, generator=torch.Generator(), device="cuda"), there.numpy,
+                      lambda: np.asarray(there)):
+            with pytest.raises((RuntimeError, TypeError)):
+                wrong()
+        assert there[torch.tensor([0])].device.type == "cuda" and (there * torch.tensor(2.0)).sum().item() == 12
+        assert not isinstance(there.cpu(), GpuTensor) and there.to(here).device.type == "cpu"
+        weight = here.to("cuda").requires_grad_()
+        (weight * there).sum().backward()
+        assert isinstance(weight.grad, GpuTensor) and weight.grad.cpu().eq(1).all()
+
+
+def test_encoding(gpu):
+    places, domain, _ = gpu
+    picture = images.open_image(domain.samples[0], 64)
+    found, history = invert(domain, picture, steps=3)
+    again, _ = invert(domain, picture, steps=2, start=found)
+    assert found.device == again.device == domain.device and history["loss"][2] < history["loss"][0]
+    assert (aten.convolution, torch.float16) in places.seen  # CLIP computes in half precision on a GPU
+
+
+def test_the_encoder_of_photographs(gpu):
+    with torch.no_grad():
+        encoder = e4e.Encoder().eval().to("cuda")
+        assert encoder(torch.zeros(1, 3, 256, 256, device="cuda")).device.type == "cuda"
+
+
+def test_method_1(gpu):
+    places, domain, (one, _, _) = gpu
+    source = random_w_plus(domain, 2, seed=1)
+    for method in ("optimize_latent", "optimize_equation_1"):
+        edited, history = one[method](domain, source, PROMPT, steps=3)
+        assert edited.device == domain.device and len(history["loss"]) == 3
+    s, _ = one["optimize_styles"](domain, source, PROMPT, steps=2)
+    assert s.device == domain.device
+
+
+def test_method_2(gpu, tmp_path):
+    _, domain, (_, two, _) = gpu
+    faces, path = random_w_plus(domain, 20, seed=0), tmp_path / "a.run"
+    settings = dict(steps=4, batch=4, path=path)
+    two["train_mapper"](domain, PROMPT, faces, callback=lambda state: state["step"] == 2, **settings)
+    mapper, history = two["train_mapper"](domain, PROMPT, faces, **settings)  # goes on from the file
+    assert len(history["loss"]) == 4 and all(isinstance(value, GpuTensor) for value in mapper.parameters())
+    assert two["apply_mapper"](domain, mapper, faces).device == domain.device
+    two["save_mapper"](tmp_path / "a.safetensors", mapper, domain, PROMPT)
+    again = two["load_mapper"](tmp_path / "a.safetensors", domain)
+    assert two["apply_mapper"](domain, again, faces.cpu()).device == domain.device
+    assert two["mapper_step"](domain, two["new_mapper"](domain), faces).device == domain.device
+
+
+def test_method_3(gpu):
+    _, domain, (_, _, three) = gpu
+    for method in ("samples", "sweep", "gradient"):
+        direction = three["global_direction"](domain, domain.neutral, PROMPT, method=method, beta=30)
+        s = domain.generator.styles(random_w_plus(domain, 2, seed=1))
+        assert domain.generator.synthesize(s + 2 * direction).device == domain.device
+
+
+def test_the_sweep_in_the_gpus_half_precision(gpu, monkeypatch):
+    places, domain, (_, _, three) = gpu
+    every = three["swept_channels"]
+    monkeypatch.setitem(three, "swept_channels", lambda generator: every(generator)[::300])
+    start = len(places.seen)
+    found = three["sweep"](domain, count=2)
+    assert found.device.type == "cpu" and found.any(dim=1).all()
+    kinds = [dtype for operation, dtype in places.seen[start:] if operation is aten.convolution]
+    assert kinds.count(torch.float16) > 0.9 * len(kinds) and torch.bfloat16 not in kinds
+    assert domain.generator.precision is None and three["half_type"](domain.device) == torch.float16
+    with pretend_gpu(bfloat16=True):
+        assert three["half_type"](domain.device) == torch.bfloat16
+
+
+def test_the_judge(gpu):
+    _, domain, _ = gpu
+    image = domain.generator(random_w_plus(domain, 2, seed=1))
+    assert domain.classifier.changes(image, image) == ["nothing"] * 2
+    assert domain.classifier.count(image, image, "glasses", "glasses")[1] == 1
+
+
+def test_the_panels_pictures(gpu, tmp_path):
+    _, domain, (one, two, three) = gpu
+
+    def quick(domain, image, callback):
+        return invert(domain, image, steps=2, callback=callback)
+
+    def optimize(domain, w_plus, prompt, **settings):
+        return one["optimize_latent"](domain, w_plus, prompt, **settings | {"steps": 2})
+
+    panels = [OptimizationPanel(domain, quick, optimize, folder=tmp_path),
+              MapperPanel(domain, quick, lambda prompt: two["find_mapper"](domain, prompt), None, two["apply_mapper"],
+                          folder=tmp_path),
+              GlobalPanel(domain, quick, three["global_direction"], folder=tmp_path)]
+    for panel in panels:
+        panel.again.click()
+        before = panel.after.value
+        panel.prompt.value = PROMPT
+        panel.run.click()
+        panel.wait(60)
+        panel.strength.value, panel.compare.value = 0.7, 0.2
+        panel.save_gif.click()
+        assert panel.after.value != before and "Saved" in panel.status.value, panel.status.value
