@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .stylegan2 import Generator
 
@@ -351,14 +351,14 @@ def save_tensors(path, tensors, **header):
     Raises: OSError, for example of a full disk; nothing half-written is left then.
     """
     path = Path(path)
-    part = part_of(path)
+    content = save({name: value.contiguous() for name, value in tensors.items()},
+                   {key: json.dumps(value) for key, value in header.items()})
+    part = part_of(path)  # `save_file` would leave temporary files when it is killed, and ignore the umask
     try:
-        part.touch()  # safetensors itself would make it readable for nobody else, whatever the umask
-        save_file({name: value.contiguous() for name, value in tensors.items()}, part,
-                  metadata={key: json.dumps(value) for key, value in header.items()})
+        part.write_bytes(content)
         part.replace(path)
-    except SafetensorError as error:  # what the library makes of a failed write
-        raise OSError(f"{path.name} could not be written ({error})") from None
+    except OSError as error:
+        raise OSError(f"{path.name} could not be written ({error.strerror})") from None
     finally:
         part.unlink(missing_ok=True)
 

