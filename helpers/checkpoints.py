@@ -4,20 +4,29 @@ import io
 import json
 import math
 import pickle
+import pickletools
 import re
+import secrets
+import shutil
 import struct
+import time
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from defusedxml import DefusedXmlException, ElementTree
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .mobile_stylegan import MobileGenerator
 from .stylegan2 import Generator
 
+PART = "." + 8 * "[0-9a-f]" + ".part"  # how the name of an unfinished file goes on, as a pattern
+MAX_RESOLUTION, MAX_DEPTH = 4096, 64  # pixels, and mapping layers: larger than any network, smaller than any memory
 SHARED = ("affine.weight", "affine.bias", "weight", "bias")  # what every synthesis layer has
 
 
@@ -66,6 +75,7 @@ def from_rosinality_state(state):
     names = {"w_avg": "latent_avg", "constant": "input.input"}
     for i in range(depth):
         names |= {f"mapping.{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
+    _check_sizes(2 ** (blocks + 1), depth)
     theirs = ("conv.modulation.weight", "conv.modulation.bias", "conv.weight", "activate.bias")
     random = torch.Generator().manual_seed(0)
     for i in range(2 * blocks - 1):
@@ -94,13 +104,37 @@ def _build(state, names, **options):
     depth = sum(re.fullmatch(r"mapping\.\d+\.bias", name) is not None for name in names)
     channels = {2 ** (i + 2): state[names[f"to_rgb.{i}.affine.bias"]].numel() for i in range(blocks)}
     w_dim, z_dim = state[names["mapping.0.weight"]].shape
-    generator = Generator(2 ** (blocks + 1), channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth, **options)
+    return _filled({ours: state[name] for ours, name in names.items()}, resolution=2 ** (blocks + 1),
+                   channels=channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=depth, **options)
+
+
+def _check_sizes(resolution, mapping_layers):
+    if not (8 <= resolution <= MAX_RESOLUTION and 0 < mapping_layers <= MAX_DEPTH):
+        raise ValueError(f"A generator of {resolution} px with {mapping_layers} mapping layers is not read: the sizes "
+                         f"go up to {MAX_RESOLUTION} px and {MAX_DEPTH} layers.")
+
+
+def _filled(state, kind=Generator, **config):
+    """A generator of this config and {our name: tensor of as many numbers}. Raises ValueError if they do not fit.
+
+    No memory is taken for sizes that the tensors do not have.
+    """
+    _check_sizes(config["resolution"] if kind is Generator else 4 * 2 ** len(config["channels"]),
+                 config["mapping_layers"])
+    with torch.device("meta"):
+        generator = kind(**config)
     try:
-        generator.load_state_dict({ours: state[names[ours]].float().reshape(value.shape)
-                                   for ours, value in generator.state_dict().items()})
-    except RuntimeError as error:  # a size that does not fit the others
-        raise ValueError(f"The sizes of the generator's weights contradict one another ({error}).") from None
+        generator.load_state_dict({
+            name: state[name].float().reshape(value.shape).clone(memory_format=torch.contiguous_format)
+            for name, value in generator.state_dict().items()}, assign=True)
+    except (RuntimeError, KeyError) as error:  # a size that does not fit the others
+        raise ValueError(f"The sizes of the generator's weights contradict one another ({_line(error)}).") from None
     return generator.eval().requires_grad_(False)
+
+
+def _line(error):
+    """An exception's kind and first line."""
+    return f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
 
 
 class Refused(ValueError):
@@ -122,9 +156,12 @@ def _parameter(data, *_):
 def _storage(content):
     """In place of `torch.storage._load_from_bytes`, which would unpickle whatever it is given."""
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise Refused(f"among its numbers, {_complaint(error)}") from None
+    if not isinstance(storage, (torch.TypedStorage, torch.UntypedStorage)):  # a function of torch's, say
+        raise Refused("among its numbers, it holds more than weights")
+    return storage
 
 
 def _number(kind, content):
@@ -165,7 +202,10 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if f"{module}.{name}" not in KNOWN_GLOBALS:
             raise Refused(f"it asks for {module}.{name}, which is not part of a network's weights")
-        return KNOWN_GLOBALS[f"{module}.{name}"]
+        known = KNOWN_GLOBALS[f"{module}.{name}"]
+        if known in (dict, set, OrderedDict):  # nothing can be set on these
+            return known
+        return lambda *arguments: known(*arguments)  # a fresh one: a pickle may set a function's attributes (BUILD)
 
 
 def read_nvidia_pickle(path):
@@ -179,15 +219,17 @@ def read_nvidia_pickle(path):
         with path.open("rb") as file:
             network = _Unpickler(file).load()["G_ema"]
         state = dict(_tensors(network))
+        _check_numbers(state)
         clamp = network["_modules"]["synthesis"]["_modules"]["b4"]["_modules"]["conv1"].get("conv_clamp")
+        clamp = None if clamp is None else float(clamp)
         mapping_lr = float(network["_modules"]["mapping"]["_modules"]["fc0"].get("bias_gain", 0.01))
     except Refused as error:
-        raise Refused(f"{path.name} was refused: {error}.") from None
+        raise Refused(f"{path} was refused: {error}.") from None
     except OSError:
         raise
     except Exception as error:  # a damaged file can make a pickle do anything that is harmless
-        raise ValueError(f"{path.name} is damaged or no network of NVIDIA's ({type(error).__name__}: {error}): fetch "
-                         "it again.") from None
+        raise ValueError(f"{path} is damaged or no network of NVIDIA's ({_line(error)}): delete it and fetch it "
+                         "again.") from None
     return state, clamp, mapping_lr
 
 
@@ -207,23 +249,104 @@ def _complaint(error):
     return "it holds more than weights"
 
 
+def _check_numbers(content):
+    """Raise ValueError if a tensor in nested dicts and lists is NaN or infinite, or claims more than is stored."""
+    parts = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, part in parts:
+        if isinstance(part, (dict, list, tuple)):
+            _check_numbers(part)
+        elif isinstance(part, torch.Tensor):
+            if part.numel() * part.element_size() > part.untyped_storage().nbytes():
+                raise ValueError(f"{name} is larger than what is stored of it")
+            if not part.isfinite().all():
+                raise ValueError(f"{name} holds values that are NaN or infinite")
+
+
 def read_torch(path):
     """What a .pt or .pth file of `torch.save` holds: tensors, numbers and texts in lists and dicts, nothing else.
 
-    Raises: ValueError, naming what the file asks for, if that is more; or if it is damaged.
+    Raises: ValueError, naming what the file asks for, if that is more; or if it is damaged, or unpacks to more than
+        its size (torch does not compress).
     """
     path = Path(path)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                    raise Refused(f"{path} was refused: it unpacks to more than its size.")
         with torch.serialization.safe_globals([Namespace]):  # options of a training run, often kept beside the weights
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_numbers({"it": content})
+        return content
     except pickle.UnpicklingError as error:
-        raise Refused(f"{path.name} was refused: {_complaint(error)}.") from None
-    except FileNotFoundError:
+        raise Refused(f"{path} was refused: {_complaint(error)}.") from None
+    except (FileNotFoundError, Refused):
         raise
     except Exception as error:  # torch has many ways to say that a file is damaged, OSError among them
-        line = str(error).splitlines()[0] if str(error) else ""
-        raise ValueError(f"{path.name} is not a whole file of weights ({type(error).__name__}: {line}): fetch it "
+        raise ValueError(f"{path} is not a whole file of weights ({_line(error)}): delete it and fetch it "
                          "again.") from None
+
+
+def read_array(path):
+    """A .npy file of numbers as fp32 tensor; nothing in it is executed. Raises ValueError, in one sentence."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: of a size that the file has
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise ValueError("it is no array of numbers")
+        values = torch.from_numpy(array.astype(np.float32))
+        _check_numbers({"it": values})
+        return values
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole .npy file of numbers ({_line(error)}).") from None
+
+
+def read_members(path, names, limit=200_000_000):
+    """{name: bytes} of some files in a zip, such as a wheel, of `limit` bytes in all; nothing is written to disk.
+
+    Raises: ValueError, in one sentence, if one is missing, damaged or encrypted, or they unpack to more.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.getinfo(name) for name in names}
+            if sum(member.file_size for member in members.values()) > limit:
+                raise ValueError(f"{', '.join(names)} are larger than {limit} bytes")
+            if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                   for member in members.values()):
+                raise ValueError("its compression is unusual")
+            return {name: archive.open(member).read(member.file_size) for name, member in members.items()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile has many ways to say that a file is damaged
+        raise ValueError(f"{path} cannot be read ({_line(error)}): delete it and fetch it again.") from None
+
+
+def is_whole(path, kind):
+    """Is it a whole file of the kind that a suffix says? Of other kinds, anything but nothing; nothing is executed."""
+    try:
+        with open(path, "rb") as file:
+            if kind == ".safetensors":
+                read_safetensors(path, only_header=True)
+            elif kind == ".npy":
+                read_array(path)
+            elif kind in (".pt", ".pth"):
+                start = file.read(6)  # of torch.save, new and old
+                return start[:2] == b"PK" and zipfile.is_zipfile(path) or start[2:] == b"\x8a\x0al\xfc"
+            elif kind == ".pkl":
+                return any(code.name == "STOP" for code, *_ in pickletools.genops(file)) and not file.read(1)
+            return bool(file.read(1))
+    except Exception:  # of the many that a damaged file can cause
+        return False
+
+
+def part_of(path):
+    """A name of its own for a file on its way to `path`; what killed writers left in that folder a day ago goes."""
+    for left in path.parent.glob("*" + PART):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
 def save_tensors(path, tensors, **header):
@@ -232,13 +355,14 @@ def save_tensors(path, tensors, **header):
     Raises: OSError, for example of a full disk; nothing half-written is left then.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    content = save({name: value.contiguous() for name, value in tensors.items()},
+                   {key: json.dumps(value) for key, value in header.items()})
+    part = part_of(path)  # `save_file` would leave temporary files when it is killed, and ignore the umask
     try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, part,
-                  metadata={key: json.dumps(value) for key, value in header.items()})
+        part.write_bytes(content)
         part.replace(path)
-    except SafetensorError as error:  # what the library makes of a failed write
-        raise OSError(f"{path.name} could not be written ({error})") from None
+    except OSError as error:
+        raise OSError(f"{path.name} could not be written ({error.strerror})") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -260,13 +384,23 @@ def read_safetensors(path, only_header=False):
     """
     try:
         with safe_open(path, "pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+            header = {key: _parsed(value) for key, value in (file.metadata() or {}).items() if key != "format"}
             if only_header:
                 return header
             state = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{Path(path).name} is not a whole safetensors file ({error}); fetch it again.") from None
+        _check_numbers(state)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({_line(error)}): delete it and fetch it "
+                         "again.") from None
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, header
+
+
+def _parsed(value):
+    """What `save_tensors` wrote into a header; the text itself, if another program wrote it."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def load_generator(path):
@@ -277,21 +411,27 @@ def load_generator(path):
 
     Raises: FileNotFoundError; ValueError if the file is damaged, asks for more than weights, or holds something else.
     """
-    path = Path(path)
+    try:
+        return _read_generator(Path(path))
+    except OSError:
+        raise
+    except Exception as error:  # of the many that odd names, sizes and headers can cause
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path} does not hold a generator that can be read ({_line(error)}).") from None
+
+
+def _read_generator(path):
     with path.open("rb") as file:
         start = file.read(16)
     if start[8:9] == b"{":
         state, header = read_safetensors(path)
         config = header.get("config", {})
         if "readouts" in config:
-            generator = MobileGenerator(**config)
-            generator.load_state_dict(state)
-            return generator.eval().requires_grad_(False)
+            return _filled(state, MobileGenerator, **config)
         if "mapping_layers" in config:
             config["channels"] = {int(side): maps for side, maps in config["channels"].items()}
-            generator = Generator(**config)
-            generator.load_state_dict(state)
-            return generator.eval().requires_grad_(False)
+            return _filled(state, **config)
     elif start[:4] == b"PK\x03\x04" or start[2:6] == b"\x8a\x0al\xfc":  # torch.save, new and old
         content = read_torch(path)
         state = content if isinstance(content, dict) else {}
@@ -300,12 +440,13 @@ def load_generator(path):
     elif start[:1] == b"\x80":
         return from_nvidia_state(*read_nvidia_pickle(path))
     else:
-        raise ValueError(f"{path.name} is neither safetensors nor a .pkl, .pt or .pth file of weights: fetch it again.")
+        raise ValueError(f"{path} is neither safetensors nor a .pkl, .pt or .pth file of weights: delete it and fetch "
+                         "it again.")
     if "synthesis.b4.const" in state:
         return from_nvidia_state(state)
     if "conv1.conv.weight" in state:
         return from_rosinality_state(state)
-    raise ValueError(f"{path.name} does not hold a generator.")
+    raise ValueError(f"{path} does not hold a generator.")
 
 
 # MobileStyleGAN, as the package `random-face` carries it: OpenVINO's IR, an XML that says where in a .bin each constant
@@ -394,15 +535,15 @@ def from_openvino(mapping, synthesis):
         for name in ("to_image.weight", "to_image.bias"):
             state[name] = state[name][_haar_order(12)]
         w_dim, z_dim = matrices[0].shape
-        generator = MobileGenerator(channels, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(matrices))
-        generator.load_state_dict(state | {"w_avg": generator.w_avg})
+        generator = _filled(state | {"w_avg": torch.zeros(w_dim)}, MobileGenerator, channels=channels, z_dim=z_dim,
+                            w_dim=w_dim, mapping_layers=len(matrices))
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[-1].strip()
         raise ValueError(f"These are no networks of MobileStyleGAN's generator, or damaged ones ({line}).") from None
     z = torch.randn(50_000, z_dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         generator.w_avg.copy_(torch.cat([generator.map(part) for part in z.split(5000)]).mean(dim=0))
-    return generator.eval().requires_grad_(False)
+    return generator
 
 
 def _haar_order(channels):

@@ -1,42 +1,25 @@
 """A domain: a generator, a CLIP, an identity network and the words that go with them.
 
-The avatars lie in data/; the published domains are fetched once, into one folder (`STYLECLIP_CACHE` moves it).
+The avatars lie in data/; the published domains are fetched once (fetching.py).
 """
 
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import pooch
 import torch
-from requests.exceptions import ConnectionError as NoConnection
-from requests.exceptions import HTTPError, RequestException
 
 from .checkpoints import load_generator, read_safetensors, read_torch, save_module
 from .clip_model import CLIP, ClipModel, published_clip
+from .fetching import Source, Unavailable, check_cached, fetch, record, sha256_of
 from .identity import IdentityNetwork
 from .judging import AttributeClassifier
 from .stylegan2 import Generator
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = ("avatars",)  # domains whose weights lie in data/
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a published file can be had, and its sha256, if it is known; else that of the first download counts."""
-
-    url: str
-    sha256: str | None = None
-    name: str | None = None  # in the cache; the last part of the address, if none is given
-
-    @property
-    def path(self):
-        return cache_folder() / (self.name or self.url.rsplit("/", 1)[1])
 
 
 NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
@@ -125,114 +108,6 @@ PUBLISHED = {
         "a horse on grass", "a zebra", "a brown horse", "a fat horse")),
     "cat": _lsun("cat", "ff1036877c8964ba7c9e84316e67ea26bea64bbfcf6bd6c645f45589d248727f", _pets("cat")),
 }
-
-
-class Unavailable(OSError):
-    """A file can be had neither from the cache nor from any of its sources."""
-
-
-def cache_folder():
-    """Where fetched files are kept: the environment variable STYLECLIP_CACHE, or a folder of the user's."""
-    return Path(os.environ.get("STYLECLIP_CACHE") or pooch.os_cache("styleclip"))
-
-
-def fetch(sources, retries=2):
-    """The path of a published file, fetched first if it is not in the cache.
-
-    Sources are tried in order, each a few times. A file appears in the cache only when it is whole and its sha256 is
-    right; where none is known, that of the first download is kept beside the file and checked from then on.
-
-    Args: sources: of `Source`. Raises: Unavailable, in one sentence that says where to put the file by hand;
-        ValueError for a file in the cache that has changed; OSError for a full disk.
-    """
-    for source in sources:
-        if source.path.exists():
-            return _check_cached(source.path, source.sha256)
-    failures = []
-    for source in sources:
-        path = source.path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            print(f"Fetching {path.name} from {urlsplit(source.url).netloc}")
-            shelf = pooch.Pooch(path.parent, "", registry={path.name: source.sha256}, urls={path.name: source.url},
-                                retry_if_failed=retries)
-            shelf.fetch(path.name, downloader=_download)
-        except (RequestException, ValueError) as error:
-            failures.append(f"{urlsplit(source.url).netloc} {_reason(error)}")
-        except OSError as error:
-            raise OSError(f"{path.name} cannot be written to {path.parent} ({error.strerror}): free some space, or set "
-                          "STYLECLIP_CACHE to another folder.") from None
-        else:
-            if source.sha256 is None:
-                _record(path)
-            return path
-    raise Unavailable(f"{sources[0].path.name} cannot be fetched ({'; '.join(failures)}): put it there by hand, as "
-                      f"{sources[0].path}, from {sources[0].url}")
-
-
-def _download(url, output, shelf):
-    pooch.HTTPDownloader(progressbar=True, timeout=30)(url, output, shelf)
-    check_whole(output)
-
-
-def _reason(error):
-    """Why a source failed, in a few words."""
-    if isinstance(error, HTTPError):
-        return f"answers {error.response.status_code}"
-    if isinstance(error, NoConnection):
-        return "cannot be reached"
-    if isinstance(error, RequestException):
-        return "broke off"
-    return "gives a file with another sha256" if "hash" in str(error) else str(error)
-
-
-def check_whole(path):
-    """Raise ValueError, in a few words, if a file is a web page, or a file of weights that was cut."""
-    with open(path, "rb") as file:
-        start = file.read(16)
-        file.seek(0, os.SEEK_END)
-        size = file.tell()
-        file.seek(max(0, size - 1))
-        end = file.read(1)
-    if start.lstrip().startswith(b"<"):
-        raise ValueError("gives a web page (a quota, or a question) instead of the file")
-    torch_before_1_6 = start[2:6] == b"\x8a\x0al\xfc"
-    cut = (start.startswith(b"PK") and not zipfile.is_zipfile(path)
-           or start.startswith(b"\x80") and not torch_before_1_6 and end != b"."
-           or start[8:9] == b"{" and not _is_safetensors(path) or size == 0)
-    if cut:
-        raise ValueError("gives a file that is cut short")
-
-
-def _is_safetensors(path):
-    try:
-        read_safetensors(path, only_header=True)
-    except ValueError:
-        return False
-    return True
-
-
-def _record_of(path):
-    return path.with_name(path.name + ".sha256")
-
-
-def _record(path):
-    """Keep the file's hash beside it."""
-    _record_of(path).write_text(pooch.file_hash(str(path)) + "\n", "utf-8")
-
-
-def _check_cached(path, sha256=None):
-    record = _record_of(path)
-    wanted = sha256 or (record.read_text("utf-8").strip() if record.exists() else None)
-    try:
-        if wanted is None:  # put there by hand
-            check_whole(path)
-            _record(path)
-        elif pooch.file_hash(str(path)) != wanted:
-            raise ValueError("is not the file it should be (another sha256)")
-    except ValueError as error:
-        raise ValueError(f"{path} {error}: delete it, and run this again to fetch it.") from None
-    return path
 
 
 @dataclass(eq=False)  # compared and hashed by identity, so that results can be cached per domain
@@ -326,13 +201,16 @@ def _published_generator(sources):
     """A generator and its fingerprint. It is read from the published file once, and kept beside it as safetensors."""
     for source in sources:
         converted = _converted(source.path)
-        if converted.exists() and _record_of(converted).exists():
-            _check_cached(converted)
+        if converted.exists():
+            check_cached(converted)
             return load_generator(converted), read_safetensors(converted, only_header=True)["source"]
     path = fetch(sources)
-    generator, fingerprint = load_generator(path), pooch.file_hash(str(path))
-    save_module(_converted(path), generator, source=fingerprint)
-    _record(_converted(path))
+    generator, fingerprint = load_generator(path), sha256_of(path)
+    try:
+        save_module(_converted(path), generator, source=fingerprint)
+        record(_converted(path))
+    except OSError as error:
+        print(f"{error}: it is read from {path.name} again next time, which takes longer.")
     return generator, fingerprint
 
 
@@ -372,7 +250,7 @@ def check_file(path, sha256):
     """The path, if the file there has this hash; otherwise an error in one sentence that says what to do."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: restore it with `git checkout {path.name}`, or run `make models`.")
-    found = pooch.file_hash(str(path))
+    found = sha256_of(path)
     if found != sha256:
         raise ValueError(f"{path} is damaged (sha256 {found[:12]}..., expected {sha256[:12]}...): restore it with "
                          f"`git checkout {path.name}`, or run `make models`.")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .checkpoints import read_torch
-from .domains import fetch
+from .fetching import fetch
 from .identity import IR_SE50, trunk
 from .stylegan2 import EqualLinear
 

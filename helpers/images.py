@@ -9,7 +9,11 @@ from IPython.display import Image as Picture
 from IPython.display import display
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .domains import LANDMARKS, fetch
+from .domains import LANDMARKS
+from .fetching import fetch
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # others may start a program: for an EPS, Ghostscript
+MEGAPIXELS = 50  # more are not decoded: a few hundred kB of PNG can take gigabytes of memory
 
 
 def open_image(source, resolution, say=print, align=False):
@@ -41,7 +45,10 @@ def _open(source, resolution):
     """A file as an upright RGB picture; of a JPEG, no more pixels than `resolution` asks for are decoded."""
     name = "The file" if isinstance(source, bytes) else f"{source}"
     try:
-        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        pixels = picture.width * picture.height
+        if pixels > MEGAPIXELS * 1e6:
+            raise Image.DecompressionBombError(f"{pixels / 1e6:.0f} megapixels")
         if resolution:
             picture.draft("RGB", (2 * resolution, 2 * resolution))
         picture = ImageOps.exif_transpose(picture)
@@ -54,9 +61,9 @@ def _open(source, resolution):
             picture = Image.fromarray((levels / top * 255).clip(0, 255).astype(np.uint8))
         return picture.convert("RGB")
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a picture: choose a PNG, JPEG or WebP file.") from None
+        raise ValueError(f"{name} is not a picture that is read here: choose a PNG, JPEG or WebP file.") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has too many pixels: make it smaller first.") from None
+        raise ValueError(f"{name} has too many pixels: make it smaller than {MEGAPIXELS} megapixels first.") from None
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -1,23 +1,37 @@
 """Published formats of weights: read as data, and only as data."""
 
+import io
+import json
 import os
 import pickle
 import pickletools
+import struct
+import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
+from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from conftest import golden
 from nvidia_format import nvidia_pickle, nvidia_state
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from helpers.checkpoints import (
     from_nvidia_state,
     from_rosinality_state,
     load_generator,
+    part_of,
+    read_array,
+    read_members,
     read_nvidia_pickle,
+    read_safetensors,
     read_torch,
     save_module,
+    save_tensors,
 )
 from helpers.stylegan2 import Generator
 
@@ -188,3 +202,188 @@ def test_options_beside_the_weights_do_no_harm(tmp_path):
     from argparse import Namespace
     torch.save({"weights": torch.ones(2), "args": Namespace(size=256)}, tmp_path / "a.pt")
     assert read_torch(tmp_path / "a.pt")["weights"].tolist() == [1, 1]
+
+
+def build(function, attribute, value):
+    """A pickle that asks for a function by its name and sets an attribute of it (BUILD, with the state of slots)."""
+    module, name = function.rsplit(".", 1)
+    return (b"\x80\x02}X\x05\x00\x00\x00G_emac" + f"{module}\n{name}\n".encode() + b"N}"
+            + pickle.dumps(attribute, 2)[2:-1] + pickle.dumps(value, 2)[2:-1] + b"s\x86bs.")
+
+
+@pytest.mark.parametrize("function", ["torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter",
+                                      "torch.storage._load_from_bytes", "_codecs.encode", "numpy.dtype",
+                                      "numpy._core.multiarray.scalar", "collections.OrderedDict",
+                                      "dnnlib.util.EasyDict"])
+def test_a_refused_pickle_changes_nothing(tmp_path, generator, function):
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    (tmp_path / "evil.pkl").write_bytes(build(function, "__defaults__", (True, None)))
+    with pytest.raises(ValueError, match="evil.pkl"):
+        read_nvidia_pickle(tmp_path / "evil.pkl")
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
+    (tmp_path / "network.pkl").write_bytes(nvidia_pickle(nvidia_state(generator)))
+    assert same(load_generator(tmp_path / "network.pkl"), generator)
+
+
+def test_a_function_among_the_numbers_is_refused(tmp_path):
+    """What torch's own reader gives back may be a function of torch's, which the pickle around it could change."""
+    torch.save({}, buffer := io.BytesIO())
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(inner := io.BytesIO(), "w") as archive:
+        for name in whole.namelist():
+            archive.writestr(name, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n." if name.endswith("data.pkl")
+                             else whole.read(name))
+    inner.seek(0)
+    assert torch.load(inner, weights_only=True) is torch._utils._rebuild_tensor_v2
+    outer = b"\x80\x04}\x8c\x05G_ema\x8c\rtorch.storage\x8c\x10_load_from_bytes\x93" + pickle.dumps(
+        inner.getvalue(), 4)[11:-1] + b"\x85RN}\x8c\x0c__defaults__NNN\x87s\x86bs."
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    (tmp_path / "evil.pkl").write_bytes(outer)
+    with pytest.raises(ValueError, match="among its numbers, it holds more than weights"):
+        read_nvidia_pickle(tmp_path / "evil.pkl")
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, generator, value):
+    generator.layers[1].weight[0, 0, 0, 0] = value
+    (tmp_path / "a.pkl").write_bytes(nvidia_pickle(nvidia_state(generator)))
+    torch.save({"g_ema": rosinality_state(generator)}, tmp_path / "a.pt")
+    save_module(tmp_path / "a.safetensors", generator)
+    np.save(tmp_path / "a.npy", np.array([value]))
+    for name, read in (("a.pkl", load_generator), ("a.pt", load_generator), ("a.safetensors", load_generator),
+                       ("a.npy", read_array), ("a.safetensors", read_safetensors)):
+        with pytest.raises(ValueError, match=f"{name}.*NaN or infinite") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def odd_generators(generator):
+    """Files that are whole and hold something else than they should, as {name: bytes}."""
+    def kept(**changes):
+        config = json.loads(json.dumps(generator.config)) | changes
+        tensors = {name: value.contiguous() for name, value in generator.state_dict().items()}
+        return save(tensors, {"config": json.dumps(config)})
+
+    def torch_file(content, **options):
+        torch.save(content, buffer := io.BytesIO(), **options)
+        return buffer.getvalue()
+
+    state = rosinality_state(generator)
+    deflated = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(torch_file({"g_ema": {"a": torch.zeros(3_000_000)}}))) as whole, \
+            zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name))
+    return {
+        "pixels.safetensors": kept(resolution=2**20, channels={str(2**i): 8 for i in range(2, 21)}),
+        "layers.safetensors": kept(mapping_layers=10**6), "width.safetensors": kept(w_dim=10**9),
+        "channels.safetensors": kept(channels={"4": "many"}), "text.safetensors": kept(resolution="large"),
+        "unknown.safetensors": kept(colour="red"), "list.safetensors": kept(channels=[1, 2]),
+        "config.safetensors": save({"a": torch.zeros(1)}, {"config": json.dumps(["mapping_layers"])}),
+        "blocks.pt": torch_file(state | {f"to_rgbs.{i}.bias": state["to_rgb1.bias"] for i in range(40)}),
+        "list.pt": torch_file({"g_ema": [1, 2]}), "number.pt": torch_file(3), "none.pt": torch_file({"g_ema": None}),
+        "texts.pt": torch_file({"conv1.conv.weight": "a", "style.1.weight": "b"}),
+        "expanded.pt": torch_file({"a": torch.zeros(1).expand(10**6, 10**6)}), "deflated.pt": deflated.getvalue(),
+        "empty.pkl": pickle.dumps({}), "list.pkl": pickle.dumps([1]), "number.pkl": pickle.dumps({"G_ema": 1})}
+
+
+def test_odd_files_get_one_sentence_and_little_memory(tmp_path, generator):
+    for name, content in odd_generators(generator).items():
+        (tmp_path / name).write_bytes(content)
+        started = time.monotonic()
+        with pytest.raises(ValueError, match=name) as caught:
+            load_generator(tmp_path / name)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600, name
+        assert time.monotonic() - started < 2, name
+
+
+def test_a_plain_text_in_a_header_is_kept_as_text(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"author": "a person", "steps": "[1, 2]"})
+    assert read_safetensors(tmp_path / "a.safetensors")[1] == {"author": "a person", "steps": [1, 2]}
+
+
+@pytest.mark.parametrize("content", [np.array([{}]), np.array(["a"]), b"PK\x03\x04", b"", b"\x93NUMPY"])
+def test_what_is_no_array_gets_one_sentence(tmp_path, content):
+    path = tmp_path / "a.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    with pytest.raises(ValueError, match="a.npy is not a whole .npy file of numbers") as caught:
+        read_array(path)
+    assert "\n" not in str(caught.value)
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="is not a whole .npy file of numbers"):
+        read_array(tmp_path / "a.npz")
+
+
+def zipped(compression, size, claimed=None):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("a.bin", bytes(size))
+    content = buffer.getvalue()
+    return content if claimed is None else content.replace(struct.pack("<L", size), struct.pack("<L", claimed))
+
+
+def test_members_of_a_zip_are_read_as_bytes(tmp_path):
+    path = tmp_path / "a.whl"
+    path.write_bytes(zipped(zipfile.ZIP_DEFLATED, 1000))
+    assert read_members(path, ["a.bin"]) == {"a.bin": bytes(1000)} and os.listdir(tmp_path) == ["a.whl"]
+
+
+@pytest.mark.parametrize("content,why", [
+    (zipped(zipfile.ZIP_DEFLATED, 10**7), "larger than 1000000 bytes"), (b"PK", "BadZipFile"),
+    (zipped(zipfile.ZIP_DEFLATED, 10**7, claimed=9), "Bad CRC"), (zipped(zipfile.ZIP_LZMA, 90), "unusual"),
+    (zipped(zipfile.ZIP_STORED, 999).replace(b"a.bin", b"b.bin"), "no item named 'a.bin'")])
+def test_a_zip_that_is_a_bomb_or_damaged_is_refused(tmp_path, content, why):
+    (tmp_path / "a.whl").write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.whl cannot be read .*{why}") as caught:
+        read_members(tmp_path / "a.whl", ["a.bin"], limit=1_000_000)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
+    """Every save works, and every file that is read is one writer's alone."""
+    path, failures = tmp_path / "a.safetensors", []
+
+    def write(number):
+        try:
+            for _ in range(60):
+                save_tensors(path, {"a": torch.full([3000], float(number))}, number=number)
+                state, header = read_safetensors(path)
+                assert state["a"].unique().tolist() == [header["number"]]
+        except Exception as error:
+            failures.append(error)
+
+    writers = [Thread(target=write, args=[number]) for number in (1, 2)]
+    [writer.start() for writer in writers], [writer.join() for writer in writers]
+    assert not failures and os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_what_a_killed_writer_left_goes_after_a_day_and_the_umask_counts(tmp_path):
+    path = tmp_path / "a.safetensors"
+    left, fresh = part_of(path), part_of(path)
+    left.touch(), fresh.touch()
+    os.utime(left, (time.time() - 25 * 3600,) * 2)
+    before = os.umask(0o022)
+    try:
+        save_tensors(path, {"a": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    assert sorted(tmp_path.iterdir()) == sorted([path, fresh]) and path.stat().st_mode & 0o777 == 0o644
+
+
+def test_reading_a_bomb_takes_little_memory(tmp_path):
+    """A deflated .pt of 2 GB of zeros is refused before anything of it is unpacked."""
+    torch.save({"g_ema": {"a": torch.zeros(9)}}, buffer := io.BytesIO())
+    with zipfile.ZipFile(buffer) as whole, \
+            zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
+        for name in whole.namelist():
+            if "/data/" in name:
+                with bomb.open(name, "w", force_zip64=True) as file:
+                    [file.write(bytes(10**7)) for _ in range(200)]
+            else:
+                bomb.writestr(name, whole.read(name))
+    code = ("import resource, sys; from helpers.checkpoints import load_generator\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "try: load_generator(sys.argv[1])\n"
+            "except ValueError as error: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)")
+    said = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pt"], capture_output=True, text=True).stdout
+    assert int(said.split()[0]) < 100_000 and "unpacks to more than its size" in said

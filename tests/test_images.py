@@ -80,15 +80,30 @@ def test_a_huge_photograph_is_read_small():
 
 @pytest.mark.parametrize("bad", [b"", b"<html>quota exceeded</html>", content(Image.effect_noise((90, 90), 9))[:-700]])
 def test_what_is_no_picture_gets_one_sentence(bad):
-    with pytest.raises(ValueError, match="not a picture|cannot be read") as error:
+    with pytest.raises(ValueError, match="not a picture that|cannot be read") as error:
         open_image(bad, 32)
     assert "\n" not in str(error.value)
 
 
-def test_a_picture_of_too_many_pixels_gets_one_sentence(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match="too many pixels"):
-        open_image(content(halves()), 32)
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    bomb = content(Image.new("1", (10_000, 5_100)))
+    assert len(bomb) < 20_000
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda picture: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match="smaller than 50 megapixels") as error:
+        open_image(bomb, 32)
+    assert "\n" not in str(error.value)
+
+
+def test_formats_that_start_programs_are_not_opened(monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments, **options: pytest.fail("it was started"))
+    with pytest.raises(ValueError, match="is not a picture that is read here"):
+        open_image(content(halves(), "EPS"), 32)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "BMP", "TIFF"])
+def test_common_formats_are_opened(kind):
+    image = open_image(content(halves(), kind), 40)
+    assert image[0, 0, 20, 5] > 0.8 and image[0, 2, 20, 35] > 0.8
 
 
 def test_round_trip_and_layout():
