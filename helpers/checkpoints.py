@@ -432,6 +432,8 @@ def _read_generator(path):
         if "mapping_layers" in config:
             config["channels"] = {int(side): maps for side, maps in config["channels"].items()}
             return _filled(state, **config)
+    elif path.suffix == ".whl":
+        return read_mobile_stylegan(path)
     elif start[:4] == b"PK\x03\x04" or start[2:6] == b"\x8a\x0al\xfc":  # torch.save, new and old
         content = read_torch(path)
         state = content if isinstance(content, dict) else {}
@@ -490,6 +492,14 @@ def read_openvino(xml, content, name="The model"):
             raise ValueError(f"{name} is damaged: its constant {layer.get('name')} is not finite.")
         constants[layer.get("name")] = values
     return constants
+
+
+def read_mobile_stylegan(path):
+    """The generator in the wheel of `random-face`. Raises: ValueError, in one sentence, if it is damaged or another."""
+    names = [f"random_face/data/{network}Network" for network in ("Mapping", "Synthesis")]
+    files = read_members(path, [name + kind for name in names for kind in (".xml", ".bin")])
+    return from_openvino(*(read_openvino(files[name + ".xml"], files[name + ".bin"], f"{path}: {name}")
+                           for name in names))
 
 
 def from_openvino(mapping, synthesis):

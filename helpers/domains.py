@@ -13,13 +13,14 @@ import torch
 
 from .checkpoints import load_generator, read_safetensors, read_torch, save_module
 from .clip_model import CLIP, ClipModel, published_clip
-from .fetching import Source, Unavailable, check_cached, fetch, record, sha256_of
+from .encoder import Encoder
+from .fetching import PackageSource, Source, Unavailable, check_cached, fetch, record, sha256_of
 from .identity import IdentityNetwork
 from .judging import AttributeClassifier
 from .stylegan2 import Generator
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-EMBEDDED = ("avatars",)  # domains whose weights lie in data/
+EMBEDDED = ("faces", "avatars")  # domains whose networks lie in data/, all but the generator of the faces
 
 
 NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
@@ -43,6 +44,10 @@ LANDMARKS = (  # dlib's 68 landmarks of a face; trained on iBUG 300-W, not for c
     Source("https://github.com/italojs/facial-landmarks-recognition/raw/master/shape_predictor_68_face_landmarks.dat",
            "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"))
 
+RANDOM_FACE = PackageSource(  # MobileStyleGAN; the package itself is neither installed nor run
+    "random-face", "2021.7.21.1", "random_face-2021.7.21.1-py3-none-any.whl",
+    "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5", 37_588_926)
+
 BY_NVIDIA = "Weights by NVIDIA (Nvidia Source Code License-NC): for research and evaluation only"
 FACES = ("a person with glasses", "a smiling person", "a person with a beard", "a tanned person",
          "a person with purple hair", "a person with curly hair", "an angry person", "a surprised person",
@@ -59,7 +64,7 @@ class Published:
     licence: str
     people: bool = False  # faces, aligned as FFHQ's: does the identity network apply?
     sweep: tuple[Source, ...] = ()  # method 3's preprocessing as the authors published it
-    encoder: tuple[Source, ...] = ()  # e4e, a faster start of the encoding
+    e4e: tuple[Source, ...] = ()  # an encoder, for a faster start of the encoding
 
 
 def _pets(kind):
@@ -84,7 +89,7 @@ PUBLISHED = {
          Source(f"{HUB}/akhaliq/OneshotCLIP-stylegan2-ffhq/resolve/main/stylegan2-ffhq-config-f.pt",
                 "bae494ef77e32a9cd1792a81a3c167692a0e64f6bcd8b06592ff42917e2ed46e")),
         "a person", FACES, f"{BY_NVIDIA}; the FFHQ pictures are CC BY-NC-SA 4.0.", people=True,
-        sweep=(Source(f"{STYLECLIP}/ffhq/fs3.npy", name="sweep-ffhq.npy"),), encoder=E4E),
+        sweep=(Source(f"{STYLECLIP}/ffhq/fs3.npy", name="sweep-ffhq.npy"),), e4e=E4E),
     "ffhq256": Published(
         (Source(f"{NVIDIA}/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl"),
          Source(f"{NGC}/stylegan2-ffhq-256x256.pkl")),
@@ -130,7 +135,8 @@ class Domain:
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
     samples: tuple[Path, ...] = ()  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = ()  # the authors' own sweep, where they published it
-    encoder: tuple[Source, ...] = ()  # of e4e, where one was published
+    e4e: tuple[Source, ...] = ()  # an encoder as published
+    encoder: Encoder | None = None  # image -> w, where `inversion.invert` begins
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
 
     @property
@@ -194,7 +200,7 @@ def _load_published(name, device, clip):
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
-        encoder=published.encoder, align=published.people)
+        e4e=published.e4e, align=published.people)
 
 
 def _published_generator(sources):
@@ -227,23 +233,30 @@ def _rows(generator, split):
 def _load_embedded(folder, device):
     card = json.loads((folder / "domain.json").read_text("utf-8"))
     paths = {part: check_file(folder / f"{part}.safetensors", sha256) for part, sha256 in card["sha256"].items()}
-    state, header = read_safetensors(paths["clip"])
-    model = CLIP(**header["config"])
-    model.load_state_dict(state)
-    networks = {"identity": IdentityNetwork, "classifier": AttributeClassifier}
-    for part, network in networks.items():
+
+    def network(part, kind):
         state, header = read_safetensors(paths[part])
-        networks[part] = network(**header["config"])
-        networks[part].load_state_dict(state)
-        networks[part].eval().requires_grad_(False).to(device)
-    generator = load_generator(paths["generator"]).to(device)
+        module = kind(**header["config"])
+        module.load_state_dict(state)
+        return module.eval().requires_grad_(False).to(device)
+
+    if "generator" in paths:
+        generator, fingerprint = load_generator(paths["generator"]), card["sha256"]["generator"]
+    else:
+        generator, fingerprint = _published_generator((RANDOM_FACE,))
+        state, header = read_safetensors(paths["readouts"])
+        generator.set_readouts(header["sides"])
+        generator.readouts.load_state_dict(state)
+        generator.requires_grad_(False)
     return Domain(
-        name=folder.name, generator=generator,
-        clip=ClipModel(model, frozenset(card["words"])).to(device), **networks,
-        rows=_rows(generator, card["split"]), fingerprint=card["sha256"]["generator"], relevance="samples",
+        name=folder.name, generator=generator.to(device),
+        clip=ClipModel(network("clip", CLIP), frozenset(card["words"])).to(device),
+        identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
+        encoder=network("encoder", Encoder) if "encoder" in paths else None,
+        rows=_rows(generator, card["split"]), fingerprint=fingerprint, relevance="samples",
         neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
-        psi=card["psi"], licence=card["licence"],
-        samples=tuple(sorted((folder / "samples").glob("*.png"))))
+        psi=card["psi"], licence=card["licence"], align=card.get("align", False),
+        samples=tuple(sorted((folder / "samples").glob("*.*g"))))
 
 
 def check_file(path, sha256):

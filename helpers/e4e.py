@@ -58,9 +58,9 @@ def load_encoder(domain):
 
     Raises: ValueError if no encoder was published for the domain; Unavailable if it cannot be fetched.
     """
-    if not domain.encoder:
+    if not domain.e4e:
         raise ValueError(f"There is no published encoder for {domain.name}: use invert without a start.")
-    content = read_torch(fetch(domain.encoder))
+    content = read_torch(fetch(domain.e4e))
     state = {name.removeprefix("encoder."): value for name, value in content["state_dict"].items()
              if name.startswith("encoder.")}
     encoder = Encoder()

@@ -163,10 +163,16 @@ class MobileGenerator(StyleGenerator):
                 "conv1": ConvLayer(after, after, w_dim, side)}))
         self.to_image = ToImage(channels[-1], w_dim)
         self.num_layers = 2 * len(self.blocks) + 2
-        self.resolutions = (*readouts, self.resolution)
         self._set_steps(self._plan())
-        self.readouts = nn.ModuleDict({str(side): Readout(channels[int(log2(side)) - 3], self._later(side))
-                                       for side in readouts})
+        self.readouts = nn.ModuleDict()
+        self.set_readouts(readouts)
+
+    def set_readouts(self, sides):
+        """Have untrained early stops at these sides of an image."""
+        self.config["readouts"], self.resolutions = list(sides), (*sides, self.resolution)
+        for side in sides:
+            later = self.style_dim - next(part.start for part in self.style_layout if part.resolution >= side)
+            self.readouts[str(side)] = Readout(self.config["channels"][int(log2(side)) - 3], later)
 
     def _plan(self):
         steps = [("b4.conv1", 4, "conv", 0, self.first)]
@@ -175,10 +181,6 @@ class MobileGenerator(StyleGenerator):
                 steps.append((f"b{8 * 2**i}.{name}", 8 * 2**i, "up" if name == "up" else "conv", row, block[name]))
         steps.append((f"b{self.resolution}.torgb", self.resolution, "toRGB", self.num_layers - 1, self.to_image))
         return steps
-
-    def _later(self, side):
-        """How many style channels lie behind an early stop at an image's side."""
-        return self.style_dim - next(part.start for part in self.style_layout if part.resolution >= side)
 
     def _draw(self, s, resolution, noise):
         """s [N, S] -> image [N, 3, resolution, resolution]."""

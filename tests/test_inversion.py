@@ -79,7 +79,7 @@ def test_the_encoder_has_the_published_parameters_and_is_read_as_data(domain, tm
                 "latent_avg": torch.full([512], 2.0)}, path)
     monkeypatch.setattr(e4e, "Encoder", Small)
     monkeypatch.setattr(e4e, "fetch", lambda sources: path)
-    encode = e4e.load_encoder(replace(domain, encoder=("a source",)))
+    encode = e4e.load_encoder(replace(domain, e4e=("a source",)))
     assert encode(torch.zeros(2, 3, 64, 64)).shape == (2, 18, 512) and (encode(torch.zeros(2, 3, 64, 64)) == 3).all()
 
 

@@ -15,18 +15,10 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from helpers.mobile_stylegan import MobileGenerator, haar  # noqa: E402
+from helpers.mobile_stylegan import haar  # noqa: E402
 
 SIDES = (256, 512)
 CROP, BORDER = 20, 4  # of the 128 px features; what zero padding spoils at a crop's border is left out
-
-
-def with_readouts(generator):
-    """The same generator with untrained early stops."""
-    other = MobileGenerator(**{**generator.config, "readouts": SIDES})
-    other.load_state_dict(generator.state_dict() | {name: value for name, value in other.state_dict().items()
-                                                    if name.startswith("readouts.")})
-    return other.eval().requires_grad_(False)
 
 
 def features(generator, s, stop, x=None, start=4, place=None):
