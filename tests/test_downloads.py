@@ -195,8 +195,8 @@ def ranged(breaks=0, tag=None, content=CONTENT, at=150_000):
             handler.send_header("ETag", tag)
         handler.end_headers()
         left[0] -= 1
-        handler.wfile.write(content[start:at if left[0] >= 0 else None])
         handler.server.sent.append(start)
+        handler.wfile.write(content[start:at if left[0] >= 0 else None])
     return answer
 
 
