@@ -52,7 +52,7 @@ $(VENV)/installed: requirements.txt
 $(VENV)-colab/installed: tests/colab-constraints.txt
 	python3.13 -m venv $(VENV)-colab
 	$(VENV)-colab/bin/pip install -q -c $< torch torchvision numpy pillow matplotlib ipywidgets ipykernel safetensors tqdm
-	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch pooch dlib-bin nbclient pytest
+	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch requests platformdirs defusedxml dlib-bin nbclient pytest
 	$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3
 	@touch $@
 

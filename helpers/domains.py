@@ -138,6 +138,8 @@ class Domain:
     e4e: tuple[Source, ...] = ()  # an encoder as published
     encoder: Encoder | None = None  # image -> w, where `inversion.invert` begins
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
+    draw: int | None = None  # the side that long runs draw at, where the generator has an early stop for it
+    encoding_steps: int = 200
 
     @property
     def device(self):
@@ -256,6 +258,7 @@ def _load_embedded(folder, device):
         rows=_rows(generator, card["split"]), fingerprint=fingerprint, relevance="samples",
         neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
         psi=card["psi"], licence=card["licence"], align=card.get("align", False),
+        draw=card.get("draw"), encoding_steps=card.get("encoding_steps", 200),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
 
 

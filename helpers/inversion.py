@@ -25,15 +25,19 @@ def pyramid_distance(image, target):
     return total
 
 
-def invert(domain, image, *, steps=200, callback=None, start=None):
+def invert(domain, image, *, steps=None, callback=None, start=None):
     """Find the w_plus whose image is `image`.
+
+    Where the domain says so, pictures are drawn small (`domain.draw`), which takes a quarter of the time, and at full
+    size in the last fifth of the steps.
 
     Args:
         domain: a `Domain`.
         image: [N, 3, R, R] in [-1, 1], R the generator's resolution.
-        steps: of gradient descent.
+        steps: of gradient descent; without it, `domain.encoding_steps`.
         callback: called after each step with {"step", "steps", "w_plus", "image", "loss"}; return True to stop.
-        start: w_plus [N, L, w_dim] to begin from, for example of `helpers.e4e`; without it, the mean.
+        start: w_plus [N, L, w_dim] to begin from, for example of `helpers.e4e`; without it, what the domain's encoder
+            finds, or the mean where there is no encoder.
 
     Returns: w_plus [N, L, w_dim], the best of each image so far, and history {"loss", "pixels", "features"}, lists.
     Ctrl-C ends the run early in the same way. Raises ValueError for an image of another size.
@@ -43,9 +47,11 @@ def invert(domain, image, *, steps=200, callback=None, start=None):
     if image.ndim != 4 or image.shape[1:] != (3, side, side):
         raise ValueError(f"image must be [N, 3, {side}, {side}], got {list(image.shape)}; helpers.images.open_image "
                          "makes one from any picture.")
-    image = image.to(domain.device)
+    image, steps = image.to(domain.device), domain.encoding_steps if steps is None else steps
     with torch.no_grad():
         target = domain.clip.encode_image(image)
+        if start is None and domain.encoder:
+            start = generator.broadcast(domain.encoder(image))
     space = w_space(generator)
     v = torch.zeros(len(image), generator.num_layers, space.dim, device=domain.device)
     if start is not None:
@@ -56,16 +62,20 @@ def invert(domain, image, *, steps=200, callback=None, start=None):
     best = torch.full([len(image)], float("inf"), device=domain.device)
     best_w_plus = generator.broadcast(space.mean.expand(len(image), -1)).clone()
     noise = torch.Generator().manual_seed(0)
+    full_from = 0 if domain.draw is None else math.ceil(0.8 * steps)
     try:
         for step in range(steps):
+            resolution = side if step >= full_from else domain.draw
+            if step == full_from:  # distances of another size are no measure
+                best.fill_(float("inf"))
             optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, 0.15)
             # Noise on w at first, so that the search is not caught by the nearest small dip; the same for all images,
             # so that an image is found alike alone and in a batch.
             jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2 if start is None else 0
             jitter = (jitter * torch.randn(v.shape[1:], generator=noise)).to(v.device) if jitter else 0
             w_plus = space.mean + space.offset(v + jitter)
-            drawn = generator(w_plus)
-            pixels = pyramid_distance(drawn, image)
+            drawn = generator(w_plus, resolution=resolution)
+            pixels = pyramid_distance(drawn, F.adaptive_avg_pool2d(image, resolution))
             features = identity_distance(domain.clip.encode_image(drawn), target)
             # Rows of w+ may differ, at a price: the generator was made for the same w in all rows.
             loss = pixels + 0.2 * features + 2e-4 * v.square().flatten(1).sum(dim=1)

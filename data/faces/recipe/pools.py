@@ -1,42 +1,74 @@
 """Pools of generated faces: who z is, and their pictures at 256 px. A pool is drawn once, in parts, into a work folder.
 
-| pool  | seed | faces | used for                                                     |
-|-------|------|-------|--------------------------------------------------------------|
-| train | 1001 | 4,032 | CLIP, identity and encoder; some labelled by eye             |
-| judge | 2002 | 1,512 | the judge alone; others labelled by eye than those of CLIP   |
-| test  | 3003 | 324   | labelled by eye; nothing is trained on it                    |
+| pool  | seed | latents | drawn | used for                                                     |
+|-------|------|---------|-------|--------------------------------------------------------------|
+| train | 1001 | 4,032   | 3,024 | CLIP, identity and encoder; some labelled by eye             |
+| judge | 2002 | 1,512   | 1,008 | the judge alone; others labelled by eye than those of CLIP   |
+| test  | 3003 | 324     | 324   | labelled by eye; nothing is trained on it                    |
 """
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-POOLS = {"train": (1001, 4032), "judge": (2002, 1512), "test": (3003, 324)}
+from helpers.checkpoints import read_array
+from helpers.fetching import Source, fetch
+from helpers.mobile_stylegan import from_ffhq_rows
+
+POOLS = {"train": (1001, 4032, 3024), "judge": (2002, 1512, 1008), "test": (3003, 324, 324)}
 SIDE, PART = 256, 8
+PUSHED = {"train": 110, "judge": 60, "test": 12}  # faces for each rare expression
+DIRECTIONS = "https://raw.githubusercontent.com/a312863063/generators-with-stylegan2/54615db2f0e90d7868e7e7c52287c9ab6b5cafcc/latent_directions"
+EXPRESSIONS = {  # file, and strengths from, to
+    "surprised": (Source(f"{DIRECTIONS}/emotion_surprise.npy",
+                         "3f77343f67f310bb78f152f3fbd9205f4dbff670c673f73118ddf4a0c76bd82a"), 4, 6.5),
+    "angry": (Source(f"{DIRECTIONS}/emotion_angry.npy",
+                     "6e89d076b4ec1214e3b8aaa7f70dc4bc1fdf2867ab1bf6f161d9a66b38dd12f2"), 6, 10),
+    "sad": (Source(f"{DIRECTIONS}/emotion_sad.npy",
+                   "f4ec49ff2ceeaa0a78a53c109ce56cba534d7e9d17f9db7a65e6036208016037"), 8, 13),
+}
 
 
 def latents(generator, pool):
     """The w [N, w_dim] of a pool; each face has a truncation psi of its own, from 0.6 to 1."""
-    seed, count = POOLS[pool]
+    seed, count, drawn = POOLS[pool]
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(count, generator.z_dim, generator=random)
     psi = 0.6 + 0.4 * torch.rand(count, 1, generator=random)
     with torch.no_grad():
-        return generator.w_avg.lerp(generator.map(z), psi)
+        return generator.w_avg.lerp(generator.map(z), psi)[:drawn]
 
 
 @torch.no_grad()
-def pictures(generator, pool, folder):
-    """A pool's pictures, uint8 [N, 256, 256, 3]; drawn where they are not in the folder yet, going on after a stop."""
-    w, path, done = latents(generator, pool), folder / f"{pool}.npy", folder / f"{pool}.done"
-    shape = (len(w), SIDE, SIDE, 3)
-    drawn = int(done.read_text()) if done.exists() else 0
-    pixels = open_memmap(path, mode="r+" if drawn else "w+", dtype=np.uint8, shape=None if drawn else shape)
-    for start in range(drawn, len(w), PART):
-        image = generator(generator.broadcast(w[start:start + PART]), resolution=SIDE)
+def drawn(generator, w_plus, path):
+    """Pictures uint8 [N, 256, 256, 3] of w_plus [N, L, w_dim]; drawn where the file lacks them, also after a stop."""
+    done = path.with_suffix(".done")
+    first = int(done.read_text()) if done.exists() else 0
+    pixels = open_memmap(path, mode="r+" if first else "w+", dtype=np.uint8,
+                         shape=None if first else (len(w_plus), SIDE, SIDE, 3))
+    for start in range(first, len(w_plus), PART):
+        image = generator(w_plus[start:start + PART], resolution=SIDE)
         pixels[start:start + PART] = ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        if start % (25 * PART) == 0 or start + PART >= len(w):
+        if start % (25 * PART) == 0 or start + PART >= len(w_plus):
             pixels.flush()
-            done.write_text(str(min(len(w), start + PART)))
-            print(f"{pool}: {min(len(w), start + PART)} of {len(w)} faces drawn", flush=True)
-    return pixels
+            done.write_text(str(min(len(w_plus), start + PART)))
+            print(f"{path.stem}: {min(len(w_plus), start + PART)} of {len(w_plus)} faces drawn", flush=True)
+    return np.asarray(pixels)
+
+
+@torch.no_grad()
+def pushed(generator, pool):
+    """Faces of a pool with rare expressions: w_plus [N, L, w_dim], and each one's expression, a list of N names.
+
+    FFHQ's people smile or look calm. Published directions for its W+ (generators-with-stylegan2) make the rest, at
+    strengths between which the change was plain and the face whole, by eye.
+    """
+    w, random = latents(generator, pool), torch.Generator().manual_seed(POOLS[pool][0] + 1)
+    moved, names = [], []
+    for k, (name, (source, least, most)) in enumerate(EXPRESSIONS.items()):
+        direction = from_ffhq_rows(read_array(fetch((source,))))
+        part = w[k * PUSHED[pool]:(k + 1) * PUSHED[pool]]
+        strength = least + (most - least) * torch.rand(len(part), 1, 1, generator=random)
+        moved.append(generator.broadcast(part) + strength * direction)
+        names += [name] * len(part)
+    return torch.cat(moved), names
