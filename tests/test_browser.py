@@ -297,7 +297,7 @@ def test_the_app_on_a_phone(browser, tmp_path):
                                   "--no-browser"], tmp_path / "app.log", STYLECLIP_DOMAIN="avatars")
     try:
         page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(120_000)  # the page comes when its cells have run
+        page.set_default_timeout(300_000)  # the page comes when its cells have run
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_selector(".widget-image")
         panel = Panel(page, "app")
