@@ -149,7 +149,7 @@ class Panel:
         return field
 
     def slide(self, label, key, times):
-        handle = self.control(label).locator(".noUi-handle").first
+        handle = self.control(label).locator(".noUi-target:not([disabled]) .noUi-handle").first  # waits for a run's end
         handle.focus()
         for _ in range(times):
             handle.press(key)
@@ -276,14 +276,15 @@ def test_directions(panel):
     picture = panel.picture()
     panel.button("another random face").click()
     picture = panel.wait_for_change(picture)
-    panel.type("an angry person").press("Enter")
+    panel.type("an angry person").press("Tab")  # found at once, without a run
+    panel.wait_for("an angry person, ")
     picture = panel.wait_for_change(picture)
     for label, key in (("alpha", "ArrowRight"), ("beta", "ArrowLeft")):
         panel.slide(label, key, 20)
         picture = panel.wait_for_change(picture)
     panel.button("Keep this edit").click()
     panel.wait_for("Kept: an angry person")
-    panel.type("a person with purple hair").press("Enter")
+    panel.type("a person with purple hair").press("Tab")
     panel.wait_for("a person with purple hair on top of an angry person")
     panel.slide("alpha", "ArrowRight", 30)
     panel.wait_for_change(picture)
@@ -297,14 +298,15 @@ def test_the_app_on_a_phone(browser, tmp_path):
                                   "--no-browser"], tmp_path / "app.log", STYLECLIP_DOMAIN="avatars")
     try:
         page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(120_000)  # the page comes when its cells have run
+        page.set_default_timeout(300_000)  # the page comes when its cells have run
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_selector(".widget-image")
         panel = Panel(page, "app")
+        before = panel.picture()
         panel.button("another random face").click()
-        before = panel.wait_for_change(panel.picture())
+        before = panel.wait_for_change(before)
         panel.type("a person with purple hair").press("Enter")
-        panel.wait_for("a person with purple hair, ")
+        panel.wait_for("a person with purple hair")
         panel.wait_for_change(before)
         panel.check_no_error()
         panel.show().shot("phone")

@@ -66,10 +66,11 @@ def test_encoding(gpu):
     assert (aten.convolution, torch.float16) in places.seen  # CLIP computes in half precision on a GPU
 
 
-def test_the_encoder_of_photographs(gpu):
-    with torch.no_grad():
-        encoder = e4e.Encoder().eval().to("cuda")
-        assert encoder(torch.zeros(1, 3, 256, 256, device="cuda")).device.type == "cuda"
+def test_the_encoder_of_photographs():
+    """On the device "meta", as it is large: nothing it makes on the way is on the CPU."""
+    with torch.device("meta"):
+        encoder = e4e.Encoder().eval()
+    assert encoder(torch.zeros(1, 3, 256, 256, device="meta")).shape == (1, 18, 512)
 
 
 def test_method_1(gpu):
