@@ -50,7 +50,7 @@ def augment(image):
     return moved + torch.randn_like(moved) * torch.rand(n, 1, 1, 1) * 0.06
 
 
-def load_or_train(path, model, optimizer, step, index, steps, *, save_every=500, average=None):
+def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100, average=None):
     """Run `step(i, index(i))` (which calls backward) for `steps`, cosine learning rate with warm-up.
 
     A checkpoint beside `path` holds model, optimizer, averaged model, random state and step; a second call goes on

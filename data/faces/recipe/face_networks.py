@@ -11,8 +11,8 @@ from helpers.encoder import Encoder
 from helpers.identity import IdentityNetwork
 from helpers.judging import AttributeClassifier
 
-SIZE = 128  # px that all four read
-CLIP_SIZES = dict(embed_dim=128, image_resolution=SIZE, vision_layers=(1, 2, 2, 1), vision_width=32,
+SIZE = 128  # px that pictures are kept at for training
+CLIP_SIZES = dict(embed_dim=128, image_resolution=96, vision_layers=(1, 1, 1, 1), vision_width=24,
                   vision_patch_size=None, vocab_size=49408, transformer_width=96, transformer_heads=2,
                   transformer_layers=2)
 GAZE = NAMES.index("gaze")
@@ -32,12 +32,12 @@ def mirrored(pixels, choices):
     return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned])
 
 
-def clip(pixels, choices, folder, *, seed=31, steps=4000):
+def clip(pixels, choices, folder, *, seed=31, steps=1800):
     """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied."""
     pixels, choices = mirrored(pixels, choices)
     seen = torch.from_numpy(choices)
     return train_clip(pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), CLIP_SIZES,
-                      ATTRIBUTES, folder, seed=seed, steps=steps)
+                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=2)
 
 
 def judge(pixels, choices, folder, *, seed=11, steps=2500, batch=64):
