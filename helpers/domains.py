@@ -237,6 +237,8 @@ def _load_embedded(folder, device):
     paths = {part: check_file(folder / f"{part}.safetensors", sha256) for part, sha256 in card["sha256"].items()}
 
     def network(part, kind):
+        if part not in paths:
+            return None
         state, header = read_safetensors(paths[part])
         module = kind(**header["config"])
         module.load_state_dict(state)
@@ -254,7 +256,7 @@ def _load_embedded(folder, device):
         name=folder.name, generator=generator.to(device),
         clip=ClipModel(network("clip", CLIP), frozenset(card["words"])).to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
-        encoder=network("encoder", Encoder) if "encoder" in paths else None,
+        encoder=network("encoder", Encoder),
         rows=_rows(generator, card["split"]), fingerprint=fingerprint, relevance="samples",
         neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
         psi=card["psi"], licence=card["licence"], align=card.get("align", False),

@@ -15,7 +15,7 @@ class Encoder(nn.Module):
         size: side in pixels of the network's input.
     """
 
-    def __init__(self, stages=((24, 1), (48, 2), (96, 2), (192, 2)), *, size=128, w_dim=512, hidden=32):
+    def __init__(self, stages, *, size=128, w_dim=512, hidden=32):
         super().__init__()
         self.config = dict(stages=stages, size=size, w_dim=w_dim, hidden=hidden)
         self.size = size

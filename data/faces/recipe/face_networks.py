@@ -40,12 +40,12 @@ def clip(pixels, choices, folder, *, seed=31, steps=1800):
                       ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=2)
 
 
-def judge(pixels, choices, folder, *, seed=11, steps=2500, batch=64):
+def judge(pixels, choices, folder, *, seed=11, steps=1200, batch=64):
     """Returns the `AttributeClassifier` that judges edits."""
     torch.manual_seed(seed)
     pixels, choices = mirrored(pixels, choices)
     targets = torch.from_numpy(choices)
-    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(memory_format=torch.channels_last)
+    model = AttributeClassifier(ATTRIBUTES, 20, size=SIZE).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
@@ -60,7 +60,7 @@ def judge(pixels, choices, folder, *, seed=11, steps=2500, batch=64):
     return load_or_train(folder / "judge", model, optimizer, step, batches(len(pixels), batch, seed), steps)
 
 
-def identity(pixels, descriptors, folder, *, seed=41, steps=4000, batch=64):
+def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
     Args: descriptors: dlib's, [N, 128], of the same faces; a face without one has NaN.
@@ -69,7 +69,7 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=4000, batch=64):
     found = np.flatnonzero(np.isfinite(descriptors[:, 0]))
     mean = descriptors[found].mean(0)
     target = F.normalize(torch.from_numpy(descriptors - mean).float(), dim=1)
-    model = IdentityNetwork(((24, 1), (48, 2), (96, 2), (160, 1)), size=112, dim=128)
+    model = IdentityNetwork(((16, 1), (32, 1), (64, 2), (128, 1)), size=112, dim=128)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
@@ -89,15 +89,15 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=4000, batch=64):
     return load_or_train(folder / "identity", model, optimizer, step, batches(len(found), batch, seed), steps)
 
 
-def encoder(pixels, w, w_avg, folder, *, seed=51, steps=4000, batch=64):
+def encoder(pixels, w, w_avg, folder, *, seed=51, steps=1500, batch=48):
     """Returns the `Encoder`: a picture's w, in standard deviations along W's principal axes."""
     torch.manual_seed(seed)
-    offset = w - w_avg
+    offset = w - w_avg  # mirrored faces would need a mirrored w, which nobody knows
     _, spread, axes = torch.linalg.svd(offset, full_matrices=False)
     spread = spread / len(w) ** 0.5
     target = offset @ axes.T / spread
     weight = spread / spread.mean()  # an axis along which w varies more is seen more
-    model = Encoder(w_dim=w.shape[1]).to(memory_format=torch.channels_last)
+    model = Encoder(((16, 1), (32, 1), (64, 2), (128, 1)), w_dim=w.shape[1]).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):

@@ -2,7 +2,7 @@
 
 ATTRIBUTES = {
     "glasses": ("none", "glasses", "sunglasses"),
-    "beard": ("none", "stubble", "moustache", "beard"),
+    "facial_hair": ("none", "stubble", "moustache", "beard"),
     "hat": ("no", "yes"),
     "expression": ("neutral", "smile", "laugh", "surprised", "angry", "sad"),
     "mouth": ("closed", "teeth", "open"),
@@ -25,10 +25,10 @@ PHRASES = {
     ("glasses", "none"): {"with": ("no glasses",), "is": ("without glasses", "not wearing glasses")},
     ("glasses", "glasses"): {"with": ("glasses", "eyeglasses", "reading glasses"), "is": ("wearing glasses",)},
     ("glasses", "sunglasses"): {"with": ("sunglasses", "dark glasses"), "is": ("wearing sunglasses",)},
-    ("beard", "none"): {"with": ("no beard", "no facial hair", "a shaved chin"), "is": ("clean shaven",)},
-    ("beard", "stubble"): {"with": ("stubble", "a three-day beard")},
-    ("beard", "moustache"): {"with": ("a moustache", "a mustache")},
-    ("beard", "beard"): {"with": ("a beard", "a full beard", "facial hair"), "is": ("bearded",)},
+    ("facial_hair", "none"): {"with": ("no beard", "no facial hair", "a shaved chin"), "is": ("clean shaven",)},
+    ("facial_hair", "stubble"): {"with": ("stubble", "a three-day beard")},
+    ("facial_hair", "moustache"): {"with": ("a moustache", "a mustache")},
+    ("facial_hair", "beard"): {"with": ("a beard", "a full beard", "facial hair"), "is": ("bearded",)},
     ("hat", "no"): {"with": ("no hat",), "is": ("without a hat", "bareheaded")},
     ("hat", "yes"): {"with": ("a hat", "a hat on the head"), "is": ("wearing a hat", "wearing a headgear")},
     ("expression", "neutral"): {"with": ("a neutral expression", "a serious face"), "is": ("serious", "calm")},
