@@ -1,0 +1,128 @@
+"""How good the networks of data/faces are, on faces labelled by eye that nothing was trained on: evaluation.json."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "data")]
+
+import face_labels  # noqa: E402
+import fit_readouts  # noqa: E402
+import pools  # noqa: E402
+from face_words import ATTRIBUTES, NAMES  # noqa: E402
+from training import to_image  # noqa: E402
+
+from helpers.domains import load_domain  # noqa: E402
+
+WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
+# attribute, choices that count as yes, a sentence, and its opposite; none tuned.
+MAIN = [
+    ("glasses", ("glasses", "sunglasses"), "a person with glasses", "a person with no glasses"),
+    ("expression", ("smile", "laugh"), "a smiling person", "a serious person"),
+    ("sex", ("woman",), "a woman", "a man"),
+    ("age", ("child",), "a child", "a person"),
+    ("hat", ("yes",), "a person with a hat", "a person with no hat"),
+    ("facial_hair", ("beard",), "a person with a beard", "a person with no beard"),
+    ("hair", ("blonde",), "a person with blonde hair", "a person with brown hair"),
+    ("hair", ("black",), "a person with black hair", "a person with brown hair"),
+    ("length", ("long",), "a person with long hair", "a person with short hair"),
+]
+REST = [
+    ("glasses", ("sunglasses",), "a person with sunglasses", "a person"),
+    ("facial_hair", ("moustache",), "a person with a moustache", "a person with no beard"),
+    ("mouth", ("open",), "a person with an open mouth", "a person with a closed mouth"),
+    ("expression", ("surprised",), "a surprised person", "a person"),
+    ("expression", ("angry",), "an angry person", "a person"),
+    ("expression", ("sad",), "a sad person", "a person"),
+    ("hair", ("grey",), "a person with grey hair", "a person with brown hair"),
+    ("hair", ("red",), "a person with red hair", "a person with brown hair"),
+    ("curly", ("curly",), "a person with curly hair", "a person with straight hair"),
+    ("fringe", ("yes",), "a person with a fringe", "a person with no fringe"),
+    ("length", ("bald",), "a bald person", "a person"),
+    ("age", ("old",), "an old person", "a young person"),
+    ("makeup", ("yes",), "a person with lipstick", "a person with no make-up"),
+    ("earrings", ("yes",), "a person with earrings", "a person with no earrings"),
+    ("skin", ("pale",), "a person with pale skin", "a person with tanned skin"),
+    ("skin", ("dark",), "a person with dark skin", "a person with light skin"),
+    ("gaze", ("left",), "a person looking left", "a person looking right"),
+    ("background", ("dark",), "a person in front of a dark background", "a person in front of a bright background"),
+    ("background", ("green",), "a person in front of a green background", "a person"),
+    ("background", ("blue",), "a person in front of a blue background", "a person"),
+]
+UNSEEN = [  # words that no caption contains
+    ("glasses", ("glasses", "sunglasses"), "a person with spectacles", "a person"),
+    ("expression", ("smile", "laugh"), "a grinning person", "a person"),
+    ("age", ("old",), "an elderly person", "a person"),
+    ("age", ("child",), "a toddler", "a person"),
+    ("facial_hair", ("beard", "stubble", "moustache"), "a person with whiskers", "a person"),
+    ("hair", ("red",), "a person with ginger hair", "a person with hair"),
+    ("hat", ("yes",), "a person wearing a cap", "a person"),
+]
+
+
+def judged_faces(generator):
+    """The test faces and the rare expressions: images [N, 3, 256, 256], choices by eye [N, attributes]."""
+    w, (numbers, seen) = pools.latents(generator, "test"), face_labels.by_eye("test")
+    pixels = pools.drawn(generator, generator.broadcast(w), WORK / "test.npy")[numbers]
+    w_plus, expressions = pools.pushed(generator, "test")
+    rare = np.full((len(expressions), len(NAMES)), -1)
+    rare[:, NAMES.index("expression")] = [ATTRIBUTES["expression"].index(name) for name in expressions]
+    pixels = np.concatenate([pixels, pools.drawn(generator, w_plus, WORK / "test-pushed.npy")])
+    return to_image(pixels), np.concatenate([seen, rare])
+
+
+def zero_shot(domain, features, seen, asked):
+    """The area under the ROC curve of each sentence against its opposite: {sentence: (faces that show it, AUC)}."""
+    result = {}
+    for attribute, choices, yes, no in asked:
+        column = seen[:, NAMES.index(attribute)]
+        truth = np.isin(column, [ATTRIBUTES[attribute].index(choice) for choice in choices])[column >= 0]
+        text = domain.clip.encode_text([yes, no])
+        score = (features @ (text[0] - text[1])).numpy()[column >= 0]
+        result[yes] = int(truth.sum()), round(float(roc_auc_score(truth, score)), 3)
+    return result
+
+
+def reading(domain, images, seen):
+    """How often the judge says yes and no rightly to each main question: {question: share}."""
+    read = [domain.classifier.read(part) for part in images.split(64)]
+    result = {}
+    for attribute, choices, *_ in MAIN:
+        column = seen[:, NAMES.index(attribute)]
+        wanted = [ATTRIBUTES[attribute].index(choice) for choice in choices]
+        found = torch.cat([part[attribute][0] for part in read]).numpy()
+        right = np.isin(found, wanted) == np.isin(column, wanted)
+        result[f"{attribute}: {' or '.join(choices)}"] = round(float(right[column >= 0].mean()), 3)
+    return result
+
+
+@torch.no_grad()
+def main():
+    domain = load_domain("faces", "cpu")
+    domain.generator.precision, domain.generator.precision_from = torch.bfloat16, 8
+    images, seen = judged_faces(domain.generator)
+    features = torch.cat([domain.clip.encode_image(part) for part in images.split(64)])
+    report = {"faces": len(images)}
+    for name, asked in (("main", MAIN), ("rest", REST), ("unseen words", UNSEEN)):
+        table = zero_shot(domain, features, seen, asked)
+        report[f"zero-shot AUC, {name}"] = table
+        print(name, table, "mean", np.mean([auc for _, auc in table.values()]).round(3), flush=True)
+    if domain.classifier:
+        report["judge, share right"] = reading(domain, images, seen)
+        print("judge", report["judge, share right"], flush=True)
+    domain.generator.precision = None
+    for side in fit_readouts.SIDES:
+        values = fit_readouts.fidelity(domain.generator, side)
+        report[f"early stop at {side} px, PSNR in dB"] = {"mean": round(values.mean().item(), 1),
+                                                          "least": round(values.min().item(), 1)}
+    print(report, flush=True)
+    (DATA / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
