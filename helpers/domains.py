@@ -146,34 +146,41 @@ class Domain:
         return self.generator.w_avg.device
 
 
-def load_domain(name=None, device=None, clip="ViT-B/32"):
+def load_domain(name=None, device=None, clip=None):
     """Load a domain by name; what is not here is fetched.
 
     Args:
-        name: "avatars", or one of `PUBLISHED`. Without one, the environment variable STYLECLIP_DOMAIN decides; else
-            "ffhq" where there is a GPU and the weights can be had, and "avatars" where not.
+        name: "faces", "avatars", or one of `PUBLISHED`. Without one, the environment variable STYLECLIP_DOMAIN
+            decides; else "ffhq" where there is a GPU and the weights can be had, and "avatars" where not.
         device: a torch device; without one, the GPU if there is one.
-        clip: which of `CLIPS` goes with a published domain.
+        clip: which of OpenAI's (`CLIPS`) to take. Without one, faces and avatars take the small one that comes with
+            them, published domains ViT-B/32.
 
     Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one, Unavailable for one
         that cannot be fetched.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if clip and clip not in CLIPS:
+        raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(CLIPS)}.')
     why = "asked for"
     if name is None:
         name, why = os.environ.get("STYLECLIP_DOMAIN"), "set by STYLECLIP_DOMAIN"
     if not name and device.type == "cuda":
         try:
-            return _announce(_load_published("ffhq", device, clip), "there is a GPU")
+            return _announce(_load_published("ffhq", device, clip or "ViT-B/32"), "there is a GPU")
         except Unavailable as error:
             name, why = "avatars", f"ffhq is not to be had: {error}"
     elif not name:
         name, why = "avatars", "there is no GPU, and it needs no download"
     if name in EMBEDDED:
-        return _announce(_load_embedded(DATA / name, device), why)
+        return _announce(_load_embedded(DATA / name, device, clip), why)
     if name not in PUBLISHED:
         raise ValueError(f'There is no domain "{name}"; there is: {", ".join((*EMBEDDED, *PUBLISHED))}.')
-    return _announce(_load_published(name, device, clip), why)
+    return _announce(_load_published(name, device, clip or "ViT-B/32"), why)
+
+
+def _published_clip(name):
+    return ClipModel(published_clip(read_safetensors(fetch(CLIPS[name]))[0]))
 
 
 def _announce(domain, why):
@@ -184,8 +191,6 @@ def _announce(domain, why):
 
 
 def _load_published(name, device, clip):
-    if clip not in CLIPS:
-        raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(CLIPS)}.')
     published = PUBLISHED[name]
     generator, fingerprint = _published_generator(published.generator)
     identity = None
@@ -193,12 +198,11 @@ def _load_published(name, device, clip):
         identity = IdentityNetwork()
         identity.load_state_dict(read_torch(fetch(IDENTITY)))
         identity.eval().requires_grad_(False).to(device)
-    model = published_clip(read_safetensors(fetch(CLIPS[clip]))[0])
     # The authors' sweep belongs to ViT-B/32, and their alpha and beta to that sweep. Without it, random images rank the
     # channels; the number of channels left is then a start, not a measured optimum.
     swept = clip == "ViT-B/32" and bool(published.sweep)
     return Domain(
-        name=name, generator=generator.to(device), clip=ClipModel(model).to(device), identity=identity,
+        name=name, generator=generator.to(device), clip=_published_clip(clip).to(device), identity=identity,
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
@@ -232,7 +236,7 @@ def _rows(generator, split):
     return dict(zip(("coarse", "medium", "fine"), parts))
 
 
-def _load_embedded(folder, device):
+def _load_embedded(folder, device, clip=None):
     card = json.loads((folder / "domain.json").read_text("utf-8"))
     paths = {part: check_file(folder / f"{part}.safetensors", sha256) for part, sha256 in card["sha256"].items()}
 
@@ -254,7 +258,7 @@ def _load_embedded(folder, device):
         generator.requires_grad_(False)
     return Domain(
         name=folder.name, generator=generator.to(device),
-        clip=ClipModel(network("clip", CLIP), frozenset(card["words"])).to(device),
+        clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
         encoder=network("encoder", Encoder),
         rows=_rows(generator, card["split"]), fingerprint=fingerprint, relevance="samples",
