@@ -43,7 +43,7 @@ def test_agrees_with_openvino(faces_domain):
 def test_is_complete(faces_domain):
     generator = faces_domain.generator
     assert (generator.resolution, generator.num_layers, generator.style_dim) == (1024, 16, 6752)
-    assert {256, 512} < set(generator.resolutions) and faces_domain.align and faces_domain.encoder is not None
+    assert {256, 512} < set(generator.resolutions) and faces_domain.align and faces_domain.classifier
     assert len(faces_domain.samples) >= 16 and len(faces_domain.prompts) >= 10
     size = sum(path.stat().st_size for path in (domains.DATA / "faces").rglob("*") if path.is_file())
     assert size < 30_000_000

@@ -13,7 +13,7 @@ from helpers.judging import AttributeClassifier
 
 SIZE = 128  # px that pictures are kept at for training
 CLIP_SIZES = dict(embed_dim=128, image_resolution=96, vision_layers=(1, 1, 1, 1), vision_width=24,
-                  vision_patch_size=None, vocab_size=49408, transformer_width=96, transformer_heads=2,
+                  vision_patch_size=None, vocab_size=49408, transformer_width=80, transformer_heads=2,
                   transformer_layers=2)
 GAZE = NAMES.index("gaze")
 
@@ -32,12 +32,12 @@ def mirrored(pixels, choices):
     return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned])
 
 
-def clip(pixels, choices, folder, *, seed=31, steps=1800):
+def clip(pixels, choices, folder, *, seed=31, steps=4000):
     """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied."""
     pixels, choices = mirrored(pixels, choices)
     seen = torch.from_numpy(choices)
     return train_clip(pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), CLIP_SIZES,
-                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=2)
+                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=3)
 
 
 def judge(pixels, choices, folder, *, seed=11, steps=1200, batch=64):
