@@ -1,9 +1,9 @@
-# make run | test | test-colab | lab | app | bench | models | colab | slides        (installing is part of each, done once, and again when the pins change)
+# make run | test | test-colab | lab | app | bench | models | models-faces | colab | slides        (installing is part of each, done once, and again when the pins change)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-colab lab app bench models notebooks colab slides clean
+.PHONY: run test test-colab lab app bench models models-faces notebooks colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
@@ -26,8 +26,11 @@ app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
 bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/bench.json
 	$(PY) tests/bench/bench.py
 
-models: $(VENV)/installed-dev         ## the embedded domain from nothing (hours); goes on where it was stopped
+models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hours); goes on where it was stopped
 	$(PY) data/avatars/recipe/make.py
+
+models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the generator, from labels and nothing else (hours)
+	$(PY) data/faces/recipe/make_faces.py
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
 	$(PY) notebooks/run.py --save

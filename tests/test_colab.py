@@ -44,10 +44,12 @@ def test_a_wrong_name_is_refused(name):
 
 
 def test_the_makefile_knows_every_target_once():
-    targets = ["run", "test", "test-colab", "lab", "app", "bench", "models", "notebooks", "slides", "colab", "clean"]
+    targets = ["run", "test", "test-colab", "lab", "app", "bench", "models", "models-faces", "notebooks", "slides",
+               "colab", "clean"]
     done = subprocess.run(["make", "-n", "REPO=a/b", *targets], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
-    for part in ("run.py --save", 'colab.py "a/b"', "app.py", "jupyter lab ", "--to slides", "bench.py", "make.py"):
+    for part in ("run.py --save", 'colab.py "a/b"', "app.py", "jupyter lab ", "--to slides", "bench.py", "/make.py",
+                 "make_faces.py"):
         assert part in done.stdout
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from pretend_gpu import GpuTensor, aten, pretend_gpu
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from helpers import checkpoints, e4e, images, latents
 from helpers.domains import load_domain
 from helpers.inversion import invert
 from helpers.latents import random_w_plus
+from helpers.mobile_stylegan import MobileGenerator
 from helpers.notebook_code import notebook_code
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
 
@@ -35,8 +36,8 @@ def gpu():
         patch.setitem(three, "random_faces", lambda domain: some)
         patch.setitem(three, "sweep_images", lambda domain, count, seed=0: sweep_images(domain, min(count, 4), seed))
         # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
-        patch.setattr(checkpoints, "save_file", lambda tensors, *arguments, **options: save_file(
-            {name: value.cpu() for name, value in tensors.items()}, *arguments, **options))
+        patch.setattr(checkpoints, "save", lambda tensors, header: save(
+            {name: value.cpu() for name, value in tensors.items()}, header))
         yield places, domain, (one, two, three)
 
 
@@ -148,3 +149,14 @@ def test_the_panels_pictures(gpu, tmp_path):
         panel.strength.value, panel.compare.value = 0.7, 0.2
         panel.save_gif.click()
         assert panel.after.value != before and "Saved" in panel.status.value, panel.status.value
+
+
+def test_the_generator_of_faces():
+    """Both ways through a small one on the pretended GPU, with an early stop."""
+    with pretend_gpu():
+        generator = MobileGenerator([16, 16, 8], z_dim=12, w_dim=12, mapping_layers=2, readouts=[16]).to("cuda")
+        w_plus = generator.broadcast(generator.map(torch.randn(2, 12).to("cuda")))
+        s = generator.styles(w_plus).detach().requires_grad_()
+        image = generator.synthesize(s)
+        (image.square().sum() + generator.synthesize(s, 16).square().sum()).backward()
+        assert image.device.type == "cuda" and isinstance(s.grad, GpuTensor)

@@ -115,7 +115,7 @@ class Shorter(ast.NodeTransformer):
 
     def fewer(self, name, node):
         if name in self.FEW and isinstance(node, ast.Constant):
-            node.value = min(node.value, self.FEW[name])
+            node.value = min(node.value or 1000, self.FEW[name])  # None: the domain says how many
 
     def visit_keyword(self, node):
         self.fewer(node.arg, node.value)

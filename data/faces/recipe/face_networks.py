@@ -32,12 +32,12 @@ def mirrored(pixels, choices):
     return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned])
 
 
-def clip(pixels, choices, folder, *, seed=31, steps=4000):
+def clip(pixels, choices, folder, *, seed=31, steps=2600):
     """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied."""
     pixels, choices = mirrored(pixels, choices)
     seen = torch.from_numpy(choices)
     return train_clip(pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), CLIP_SIZES,
-                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=3)
+                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=2)
 
 
 def judge(pixels, choices, folder, *, seed=11, steps=1200, batch=64):
