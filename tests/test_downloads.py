@@ -542,7 +542,7 @@ def test_without_a_name_ffhq_where_there_is_a_gpu_and_the_weights_can_be_had(dre
     assert load_domain(device="cpu").name == "avatars"
     assert "there is no GPU" in capsys.readouterr().out
     loaded = []
-    monkeypatch.setattr(domains, "_load_embedded", lambda folder, device, clip=None: loaded.append(folder.name) or embedded)
+    monkeypatch.setattr(domains, "_load_embedded", lambda folder, *_: loaded.append(folder.name) or embedded)
     embedded = load_domain.__globals__["_load_published"]("afhqcat", torch.device("cpu"), "ViT-B/32")
     monkeypatch.setitem(domains.PUBLISHED, "ffhq", domains.Published((dressed[0],), "a person", (), ""))
     load_domain(device="cuda")  # nothing is put there: ffhq cannot be had, and the stand-in stays on the CPU
