@@ -33,7 +33,7 @@ PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard",
            "a child", "an old person", "a surprised person", "an angry person", "a woman", "a man",
            "a person with black hair", "a person with lipstick", "a person with a hat", "a person with long hair")
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
-         "without", "front", "person", "photo", "picture", "image", "portrait", "face", "down", "up", "out", "loud",
+         "without", "front", "photo", "picture", "image", "portrait", "down", "up", "out", "loud",
          "very", "big"}
 
 
