@@ -441,7 +441,7 @@ def test_without_an_index_the_sentence_comes_at_once_and_the_file_can_be_put_the
     with pytest.raises(Unavailable, match="the package index cannot be reached.*put it there by hand"):
         fetch([PACKAGE])
     monkeypatch.setenv("PIP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.invalid/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.invalid/simple")
     with pytest.raises(Unavailable, match="the package index cannot be reached through the proxy"):
         fetch([PACKAGE])
     assert time.monotonic() - started < 20
