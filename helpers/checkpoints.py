@@ -556,6 +556,14 @@ def from_openvino(mapping, synthesis):
     return generator
 
 
+def add_readouts(generator, path):
+    """Give a `MobileGenerator` the early stops in a safetensors file. Raises: ValueError if the file is damaged."""
+    state, header = read_safetensors(path)
+    generator.set_readouts(header["sides"])
+    generator.readouts.load_state_dict(state)
+    generator.requires_grad_(False)
+
+
 def _haar_order(channels):
     """The places of [low, three details] in the file's [low, (channels / 4, 3) details]."""
     low = channels // 4

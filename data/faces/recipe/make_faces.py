@@ -20,7 +20,7 @@ import fit_readouts  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES, NAMES, caption  # noqa: E402
 
-from helpers.checkpoints import load_generator, read_safetensors, save_module, save_tensors  # noqa: E402
+from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
 from helpers.domains import BY_NVIDIA, RANDOM_FACE  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
 
@@ -52,11 +52,9 @@ def readouts(generator):
 
 def with_readouts(generator):
     """The generator with the early stops that lie in data/faces."""
-    state, header = read_safetensors(DATA / "readouts.safetensors")
-    generator.set_readouts(header["sides"])
-    generator.readouts.load_state_dict(state)
+    add_readouts(generator, DATA / "readouts.safetensors")
     generator.precision, generator.precision_from = torch.bfloat16, 8  # 50 dB from fp32, in half the time
-    return generator.eval().requires_grad_(False)
+    return generator
 
 
 def faces(generator, pool):
