@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-colab lab app bench models models-faces notebooks colab slides clean
+.PHONY: run test test-colab lab app bench models models-faces notebooks export colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
@@ -34,6 +34,9 @@ models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the genera
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
 	$(PY) notebooks/run.py --save
+
+export: $(VENV)/installed             ## helpers/methods/ from the notebooks' cells tagged `export`
+	$(PY) notebooks/export.py
 
 slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
 	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1500 \

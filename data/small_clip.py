@@ -17,6 +17,7 @@ from training import augment, batches, load_or_train, to_image
 
 from helpers.clip_model import ClipModel
 
+NOTHING = ("a person", "someone", "a face", "a photo of a person", "a human", "a picture of a face")
 CONTEXT = 32  # tokens while training: captions are short, and attention over 77 takes twice the time
 
 
@@ -61,6 +62,12 @@ def true_pairs(said, seen, known):
     return true, true | false
 
 
+def certain(seen, choices):
+    """Beliefs of what is known: {attribute: float [N, choices]}, one-hot, zeros where `seen` [N, attributes] is -1."""
+    return {name: F.one_hot(seen[:, k].clamp(min=0), len(of)).float() * (seen[:, k:k + 1] >= 0)
+            for k, (name, of) in enumerate(choices.items())}
+
+
 def contrastive(image, text, pairs, known, scale):
     """CLIP's loss where several captions may be true of a picture; pairs of which nothing is known are left out."""
     scores = (scale * text @ image.T).masked_fill(~known, -1e4)
@@ -69,7 +76,8 @@ def contrastive(image, text, pairs, known, scale):
             + F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])) / 2
 
 
-def train_clip(images, seen, known, say, sizes, choices, folder, *, seed, steps, batch=64, captions=4):
+def train_clip(images, seen, known, say, sizes, beliefs, folder, *, seed, steps, batch=64, captions=4,
+               text_steps=0):
     """Returns `clip.model.CLIP` with 77 tokens of context.
 
     Each picture comes with several captions, since sentences are cheap to encode, and the picture's vector must also
@@ -79,19 +87,21 @@ def train_clip(images, seen, known, say, sizes, choices, folder, *, seed, steps,
     Args:
         images: uint8 [N, R, R, 3]; seen, known: [N, attributes], see `true_pairs`; -1 in seen: no choice.
         say: (number of a picture, random.Random) -> a caption and {attribute number: choice} of what it says.
-        sizes: of `clip.model.CLIP`; choices: {attribute: its choices}.
+        sizes: of `clip.model.CLIP`.
+        text_steps: of `train_text`, afterwards.
+        beliefs: {attribute: float [N, choices]}, how likely each choice is; rows of zeros where nothing is known.
     """
     torch.manual_seed(seed)
     model = CLIP(context_length=CONTEXT, **sizes)
     model.token_embedding = ProjectedEmbedding(token_vectors(folder), sizes["transformer_width"])
-    model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], len(of)) for name, of in choices.items()})
+    model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], of.shape[1]) for name, of in beliefs.items()})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
     wrapper = ClipModel(model)
     model.requires_grad_(True)
 
     def step(i, index):
         rng = random.Random(seed * 1_000_003 + i)
-        sentences, said = [], torch.full((batch * captions, len(choices)), -1)
+        sentences, said = [], torch.full((batch * captions, len(beliefs)), -1)
         for row, number in enumerate(np.repeat(index, captions)):
             text, facts = say(number, rng)
             sentences.append(text)
@@ -102,15 +112,78 @@ def train_clip(images, seen, known, say, sizes, choices, folder, *, seed, steps,
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(pictures.contiguous(memory_format=torch.channels_last))
             text = model.encode_text(clip.tokenize(sentences, CONTEXT))
-        told = sum(F.cross_entropy(head(image.float()), seen[index, k], ignore_index=-1)
-                   for k, head in enumerate(model.heads.values()))
+        told = sum(F.cross_entropy(head(image.float()), beliefs[name][index]) for name, head in model.heads.items())
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = contrastive(image, text, pairs, sure, model.logit_scale.exp().clamp(max=50)) + 0.2 * told
         loss.backward()
         return loss
 
     load_or_train(folder / "clip", model, optimizer, step, batches(len(images), batch, seed), steps)
+    if text_steps:
+        train_text(model, images, say, beliefs, folder, seed=seed + 1, steps=text_steps)
     return extended(model, sizes)
+
+
+@torch.no_grad()
+def frozen_features(model, images, size=200):
+    """Unit vectors [2, N, D] of pictures, as they are and augmented once, by a network that learns no more."""
+    wrapper, parts = ClipModel(model), []
+    for part in np.array_split(np.arange(len(images)), max(1, len(images) // size)):
+        image = to_image(images[part])
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(torch.stack([F.normalize(model.encode_image(wrapper.preprocess(x)).float(), dim=-1)
+                                      for x in (image, augment(image))]))
+    return torch.cat(parts, dim=1)
+
+
+def likelihood(said, beliefs, index):
+    """How likely each caption is true of each picture [captions, pictures], by the beliefs about its attributes.
+
+    Args: said: int64 [captions, attributes], -1 where a caption is silent; index: the pictures' numbers.
+    """
+    likely = torch.ones(len(said), len(index))
+    for k, belief in enumerate(beliefs.values()):
+        known = belief.sum(1, keepdim=True) > 0
+        belief = torch.where(known, belief, belief.sum(0) / known.sum())[index]  # what is not known counts as average
+        speaks = said[:, k] >= 0
+        likely[speaks] *= belief[:, said[speaks, k]].T
+    return likely
+
+
+def train_text(model, images, say, beliefs, folder, *, seed, steps, batch=256, captions=192):
+    """Teach the text half again, the image half frozen, which makes a step cheap: `batch` pictures and many captions.
+
+    A caption's scores over the pictures are to be in proportion to how likely it is true of each, so that what the
+    probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike.
+    """
+    torch.manual_seed(seed)
+    features = frozen_features(model, images)
+    model.requires_grad_(False)
+    text_half = nn.ModuleList([model.token_embedding, model.transformer, model.ln_final])
+    learned = [*text_half.parameters(), model.positional_embedding, model.text_projection, model.logit_scale]
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(learned, lr=5e-4, weight_decay=0.05, betas=(0.9, 0.98))
+
+    def step(i, index):
+        rng = random.Random(seed * 1_000_003 + i)
+        sentences, said = [], torch.full((captions, len(beliefs)), -1)
+        for row in range(captions):
+            text, facts = say(int(rng.choice(index)), rng) if row % 16 else (rng.choice(NOTHING), {})
+            sentences.append(text)
+            for attribute, choice in facts.items():
+                said[row, attribute] = choice
+        target = likelihood(said, beliefs, index) + 1e-6
+        with torch.autocast("cpu", torch.bfloat16):
+            text = model.encode_text(clip.tokenize(sentences, CONTEXT))
+        text = F.normalize(text.float(), dim=-1)
+        scores = model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].T
+        loss = F.cross_entropy(scores, target / target.sum(1, keepdim=True))
+        loss.backward()
+        return loss
+
+    load_or_train(folder / "text", model, optimizer, step, batches(len(images), batch, seed), steps)
+    return model
 
 
 def extended(model, sizes):

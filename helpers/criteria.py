@@ -29,15 +29,22 @@ def text_direction(domain, prompt):
     return F.normalize(F.normalize(ends[0], dim=0) - F.normalize(ends[1], dim=0), dim=0)
 
 
-def view(image, seed):
-    """image [N, 3, R, R], turned up to 5 degrees, zoomed and shifted a little; each seed is one view."""
-    turn, zoom, x, y = (torch.rand(4, generator=torch.Generator().manual_seed(seed)) * 2 - 1).mul(0.08).tolist()
+AMOUNT = 0.08  # of an augmentation: turned up to 5 degrees (in radians), zoomed and shifted up to 8 %
+
+
+def augment(image, seed):
+    """image [N, 3, R, R], turned, zoomed and shifted a little; each seed is one augmentation, the same for all."""
+    random = torch.rand(4, generator=torch.Generator().manual_seed(seed))
+    turn, zoom, x, y = (random * 2 - 1).mul(AMOUNT).tolist()
     matrix = torch.tensor([[1 + zoom, -turn, x], [turn, 1 + zoom, y]], device=image.device)
     flow = F.affine_grid(matrix.expand(len(image), 2, 3), image.shape, align_corners=False)
     return F.grid_sample(image, flow, padding_mode="border", align_corners=False)
 
 
-def change_distance(moved, direction, goal, sideways=0.1):
-    """How far a change of CLIP's vector [N, D] is from `goal` along the direction [D] and from 0 sideways -> [N]."""
+def change_distance(moved, direction, goal, sideways):
+    """How far a change of CLIP's vector [N, D] is from `goal` along the direction [D] and from 0 sideways -> [N].
+
+    Both parts are counted in goals, so that their weights mean the same whatever a sentence's goal is.
+    """
     along = moved @ direction
-    return F.relu(goal - along) / goal + sideways * (moved.square().sum(dim=-1) - along.square())
+    return F.relu(goal - along) / goal + sideways * (moved.square().sum(dim=-1) - along.square()) / goal**2

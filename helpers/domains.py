@@ -1,11 +1,11 @@
-"""A domain: a generator, a CLIP, an identity network and the words that go with them.
+"""A domain: a generator, a CLIP, an identity network, and the words and settings that go with them.
 
-The avatars lie in data/; the published domains are fetched once (fetching.py).
+The small networks of faces and avatars lie in data/; what is published is fetched once (fetching.py).
 """
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from .encoder import Encoder
 from .fetching import PackageSource, Source, Unavailable, check_cached, fetch, record, sha256_of
 from .identity import IdentityNetwork
 from .judging import AttributeClassifier
-from .stylegan2 import Generator
+from .settings import PAPER_DIRECTIONS, Directions, Encoding, MapperTraining, Optimization, Settings, from_card
+from .stylegan2 import Generator, half_type
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = ("faces", "avatars")  # domains whose networks lie in data/, all but the generator of the faces
@@ -115,6 +116,18 @@ PUBLISHED = {
 }
 
 
+def published_settings(draw, swept):
+    """Settings of a domain whose networks were not at hand: ours by analogy with faces, guesses all of them."""
+    guess = {"all": "guess, by analogy with faces"}
+    return Settings(
+        Encoding(steps=200, rate=0.15, features=0.2, prior=2e-4, jitter=0.3, origin=guess),
+        Optimization(steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, start=1.0, goal=1.3, sideways=0.1, views=8,
+                     at_once=2, origin=guess),
+        MapperTraining(steps=300, batch=8 if draw is None else 2, rate=1.0, lambda_l2=0.03, lambda_id=0.1, start=1.0,
+                       goal=1.5, sideways=0.2, views=4, axes=128, origin=guess),
+        PAPER_DIRECTIONS if swept else Directions(method="samples", alpha=3.0, channels=1000, origin=guess))
+
+
 @dataclass(eq=False)  # compared and hashed by identity, so that results can be cached per domain
 class Domain:
     """Everything the three methods need of one kind of picture."""
@@ -125,9 +138,6 @@ class Domain:
     identity: IdentityNetwork | None  # None where there is no such thing as a person
     neutral: str  # the sentence that is true of every picture
     prompts: tuple[str, ...]  # to start from
-    relevance: str  # where method 3's default takes a channel's relevance from: "samples" or "sweep"
-    alpha: float  # its strength ...
-    beta: float  # ... and disentanglement: a threshold below 1, or how many channels to leave
     psi: float  # the truncation that random images look best at: 0.7 for photographs
     rows: dict[str, slice]  # the rows of w_plus that are coarse, medium and fine
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
@@ -138,8 +148,12 @@ class Domain:
     e4e: tuple[Source, ...] = ()  # an encoder as published
     encoder: Encoder | None = None  # image -> w, where `inversion.invert` begins
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
-    draw: int | None = None  # the side that long runs draw at, where the generator has an early stop for it
-    encoding_steps: int = 200
+    draw: int | None = None  # the side that long runs draw at, where the generator can stop early
+    settings: Settings = None
+    gallery: torch.Tensor | None = None  # CLIP's vectors of `latents.gallery`, where they come along
+    asked: dict[str, tuple] = field(default_factory=dict)  # what a prompt asks for: {prompt: (attribute, choices)}
+    related: dict[str, tuple] = field(default_factory=dict)  # see `judging.judge`
+    hidden: dict[str, tuple] = field(default_factory=dict)
 
     @property
     def device(self):
@@ -151,10 +165,10 @@ def load_domain(name=None, device=None, clip=None):
 
     Args:
         name: "faces", "avatars", or one of `PUBLISHED`. Without one, the environment variable STYLECLIP_DOMAIN
-            decides; else "ffhq" where there is a GPU and the weights can be had, and "avatars" where not.
+            decides; else faces; else, where their generator cannot be fetched, avatars.
         device: a torch device; without one, the GPU if there is one.
         clip: which of OpenAI's (`CLIPS`) to take. Without one, faces and avatars take the small one that comes with
-            them, published domains ViT-B/32.
+            them (faces on a GPU: ViT-B/32 where it can be had), published domains ViT-B/32.
 
     Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one, Unavailable for one
         that cannot be fetched.
@@ -165,18 +179,29 @@ def load_domain(name=None, device=None, clip=None):
     why = "asked for"
     if name is None:
         name, why = os.environ.get("STYLECLIP_DOMAIN"), "set by STYLECLIP_DOMAIN"
-    if not name and device.type == "cuda":
+    if not name:
         try:
-            return _announce(_load_published("ffhq", device, clip or "ViT-B/32"), "there is a GPU")
+            _published_generator((RANDOM_FACE,))
+            name, why = "faces", "the default"
         except Unavailable as error:
-            name, why = "avatars", f"ffhq is not to be had: {error}"
-    elif not name:
-        name, why = "avatars", "there is no GPU, and it needs no download"
+            name, why = "avatars", f"faces are not to be had: {error}"
     if name in EMBEDDED:
+        if name == "faces" and device.type == "cuda" and clip is None:
+            clip = _best_clip()
         return _announce(_load_embedded(DATA / name, device, clip), why)
     if name not in PUBLISHED:
         raise ValueError(f'There is no domain "{name}"; there is: {", ".join((*EMBEDDED, *PUBLISHED))}.')
     return _announce(_load_published(name, device, clip or "ViT-B/32"), why)
+
+
+def _best_clip():
+    """ViT-B/32 if it is here or can be fetched, else None, for the small one."""
+    try:
+        fetch(CLIPS["ViT-B/32"])
+    except Unavailable as error:
+        print(f"The small CLIP is taken: ViT-B/32 is not to be had ({error}).")
+        return None
+    return "ViT-B/32"
 
 
 def _published_clip(name):
@@ -201,12 +226,12 @@ def _load_published(name, device, clip):
     # The authors' sweep belongs to ViT-B/32, and their alpha and beta to that sweep. Without it, random images rank the
     # channels; the number of channels left is then a start, not a measured optimum.
     swept = clip == "ViT-B/32" and bool(published.sweep)
+    draw = 256 if generator.resolution > 256 else None
     return Domain(
         name=name, generator=generator.to(device), clip=_published_clip(clip).to(device), identity=identity,
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
-        relevance="sweep" if swept else "samples", alpha=4.1 if swept else 3.0, beta=0.15 if swept else 1000,
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
-        e4e=published.e4e, align=published.people)
+        e4e=published.e4e, align=published.people, draw=draw, settings=published_settings(draw, swept))
 
 
 def _published_generator(sources):
@@ -253,15 +278,20 @@ def _load_embedded(folder, device, clip=None):
     else:
         generator, fingerprint = _published_generator((RANDOM_FACE,))
         add_readouts(generator, paths["readouts"])
+    generator.precision, generator.precision_from = half_type(device) if card.get("half") else None, 8
+    features = card["gallery"] if clip is None else None
     return Domain(
         name=folder.name, generator=generator.to(device),
         clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
         encoder=network("encoder", Encoder),
-        rows=_rows(generator, card["split"]), fingerprint=fingerprint, relevance="samples",
-        neutral=card["neutral"], prompts=tuple(card["prompts"]), alpha=card["alpha"], beta=card["beta"],
-        psi=card["psi"], licence=card["licence"], align=card.get("align", False),
-        draw=card.get("draw"), encoding_steps=card.get("encoding_steps", 200),
+        rows=_rows(generator, card["split"]), fingerprint=fingerprint,
+        neutral=card["neutral"], prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
+        align=card.get("align", False), draw=card.get("draw"),
+        settings=from_card(card["settings"]) if clip is None else published_settings(card.get("draw"), swept=False),
+        gallery=features and read_safetensors(check_file(folder / features[0], features[1]))[0]["features"].float(),
+        **{name: {key: tuple(value) for key, value in card.get(name, {}).items()}
+           for name in ("asked", "related", "hidden")},
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
 
 

@@ -1,13 +1,13 @@
 """Pictures in and out: open any file as the generator's image, and lay images out in grids, strips and GIFs."""
 
+import base64
 from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 import torch
-from IPython.display import Image as Picture
 from IPython.display import display
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from .domains import LANDMARKS
 from .fetching import fetch
@@ -151,21 +151,56 @@ def to_pil(image, size=None):
     return picture
 
 
-def grid(images, columns=None, size=None):
-    """images [N, 3, R, R] -> one PIL picture, row by row; `size` is the side of each in pixels."""
-    tiles = [to_pil(image, size) for image in images]
-    columns = columns or len(tiles)
-    rows = -(-len(tiles) // columns)
-    width, height = tiles[0].size
-    sheet = Image.new("RGB", (columns * width, rows * height), "white")
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, (i % columns * width, i // columns * height))
+FONT = 12  # px, of the labels
+
+
+def _wrapped(text, width, font):
+    """A text in lines that fit a width in pixels; a word that is wider stands alone."""
+    lines = [""]
+    for word in str(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def labelled_grid(images, rows, columns, size=96):
+    """images [len(rows) * len(columns), 3, R, R], row by row -> one PIL picture with a label on each row and column.
+
+    Args: rows, columns: the labels, anything that has a text; size: the side of a tile in pixels.
+    Raises: ValueError if there are more or fewer images than the labels say.
+    """
+    if len(images) != len(rows) * len(columns):
+        raise ValueError(f"{len(rows)} rows of {len(columns)} tiles need as many images, not {len(images)}.")
+    font = ImageFont.load_default(FONT)
+    names = [_wrapped(label, 130, font) for label in rows]
+    heads = [_wrapped(label, size - 4, font) for label in columns]
+    left = 8 + max((round(font.getlength(line)) for name in names for line in name.split("\n")), default=0)
+    top = 8 + (FONT + 5) * max(head.count("\n") + 1 for head in heads)
+    sheet = Image.new("RGB", (left + len(columns) * size, top + len(rows) * size), "white")
+    draw = ImageDraw.Draw(sheet)
+    for j, head in enumerate(heads):
+        draw.multiline_text((left + (j + 0.5) * size, top - 4), head, "black", font, "md", align="center")
+    for i, name in enumerate(names):
+        draw.multiline_text((left - 5, top + (i + 0.5) * size), name, "black", font, "rm", align="right")
+        for j in range(len(columns)):
+            sheet.paste(to_pil(images[i * len(columns) + j], size), (left + j * size, top + i * size))
     return sheet
 
 
-def show(images, columns=None, size=80):
-    """Display images [N, 3, R, R] side by side in a notebook."""
-    display(Picture(to_jpeg(grid(images, columns, size), quality=75)))
+def show(images, rows, columns, alt, size=96):
+    """Display images [N, 3, R, R] in a notebook as a labelled grid; `alt` says in words what is to be seen."""
+    jpeg = to_jpeg(labelled_grid(images, rows, columns, size), quality=80)
+    display({"image/jpeg": base64.b64encode(jpeg).decode(), "text/plain": alt}, raw=True,
+            metadata={"image/jpeg": {"alt": alt}})
+
+
+def show_gif(images, alt, size=None, seconds=0.1):
+    """Display images [N, 3, R, R] in a notebook as a film that runs there and back."""
+    film = base64.b64encode(to_gif(images, size, seconds)).decode()
+    display({"image/gif": film, "text/plain": alt}, raw=True, metadata={"image/gif": {"alt": alt}})
 
 
 def to_jpeg(image, size=None, quality=90):

@@ -34,7 +34,7 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
     Args:
         domain: a `Domain`.
         image: [N, 3, R, R] in [-1, 1], R the generator's resolution.
-        steps: of gradient descent; without it, `domain.encoding_steps`.
+        steps: of gradient descent; without it, as many as `domain.settings.encoding` says.
         callback: called after each step with {"step", "steps", "w_plus", "image", "loss"}; return True to stop.
         start: w_plus [N, L, w_dim] to begin from, for example of `helpers.e4e`; without it, what the domain's encoder
             finds, or the mean where there is no encoder.
@@ -47,7 +47,8 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
     if image.ndim != 4 or image.shape[1:] != (3, side, side):
         raise ValueError(f"image must be [N, 3, {side}, {side}], got {list(image.shape)}; helpers.images.open_image "
                          "makes one from any picture.")
-    image, steps = image.to(domain.device), domain.encoding_steps if steps is None else steps
+    settings, image = domain.settings.encoding, image.to(domain.device)
+    steps = settings.steps if steps is None else steps
     with torch.no_grad():
         target = domain.clip.encode_image(image)
         if start is None and domain.encoder:
@@ -68,17 +69,17 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
             resolution = side if step >= full_from else domain.draw
             if step == full_from:  # distances of another size are no measure
                 best.fill_(float("inf"))
-            optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, 0.15)
+            optimizer.param_groups[0]["lr"] = learning_rate(step + 1, steps + 1, settings.rate)
             # Noise on w at first, so that the search is not caught by the nearest small dip; the same for all images,
             # so that an image is found alike alone and in a batch.
-            jitter = 0.3 * max(0.0, 1 - 2 * step / steps) ** 2 if start is None else 0
+            jitter = settings.jitter * max(0.0, 1 - 2 * step / steps) ** 2 if start is None else 0
             jitter = (jitter * torch.randn(v.shape[1:], generator=noise)).to(v.device) if jitter else 0
             w_plus = space.mean + space.offset(v + jitter)
             drawn = generator(w_plus, resolution=resolution)
             pixels = pyramid_distance(drawn, F.adaptive_avg_pool2d(image, resolution))
             features = identity_distance(domain.clip.encode_image(drawn), target)
             # Rows of w+ may differ, at a price: the generator was made for the same w in all rows.
-            loss = pixels + 0.2 * features + 2e-4 * v.square().flatten(1).sum(dim=1)
+            loss = pixels + settings.features * features + settings.prior * v.square().flatten(1).sum(dim=1)
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             with torch.no_grad():

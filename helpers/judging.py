@@ -1,5 +1,9 @@
-"""An attribute classifier that judges edits. It has seen renders only, and no edit is ever driven by it."""
+"""One measure of an edit, for notebooks, tests and bench: is what was asked for there, and did the rest stay?
 
+A classifier reads attributes from pictures. It was trained apart from the networks that drive edits, and drives none.
+"""
+
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
 
@@ -63,9 +67,65 @@ class AttributeClassifier(nn.Module):
             lines.append("; ".join(f"{name}: {a} -> {b}" for name, (a, b) in pairs.items() if a != b) or "nothing")
         return lines
 
-    def count(self, before, after, attribute, wanted):
-        """Shares of images [N, 3, R, R] that show the wanted choice afterwards, and of other attributes unchanged."""
-        old, new = self.read(before), self.read(after)
-        there = new[attribute][0] == self.attributes[attribute].index(wanted)
-        kept = torch.stack([old[name][0] == new[name][0] for name in old if name != attribute])
-        return there.float().mean().item(), kept.float().mean().item()
+
+@dataclass
+class Verdict:
+    """What `judge` found; faces that showed the asked attribute before the edit are left out."""
+
+    there: list[bool]  # of each face: does it show what was asked for?
+    kept: dict[str, list[bool]]  # of each other attribute and face: is it as before?
+
+    @property
+    def n(self):
+        return len(self.there)
+
+    @property
+    def success(self):
+        """Share of faces that show it now."""
+        return sum(self.there) / max(1, self.n)
+
+    @property
+    def unchanged(self):
+        """Share of faces on which an attribute stayed, averaged over the attributes."""
+        shares = [sum(stayed) / len(stayed) for stayed in self.kept.values() if stayed]
+        return sum(shares) / max(1, len(shares))
+
+    def __str__(self):
+        return f"asked attribute there {self.success:4.0%}, others unchanged {self.unchanged:4.0%} (n = {self.n})"
+
+
+def judge(domain, before, after, prompt):
+    """The `Verdict` on an edit.
+
+    `domain.asked` says what a prompt asks for; `domain.related` which attributes it changes by its nature (a laugh
+    opens the mouth), which are not counted; `domain.hidden` where an attribute cannot be seen (hair under a hat),
+    {attribute: (other attribute, *choices of it)}.
+
+    Args: before, after: image [N, 3, R, R]; prompt: one of `domain.asked`.
+    Raises: ValueError for a prompt of which nobody has said what it asks for.
+    """
+    if prompt not in domain.asked:
+        raise ValueError(f'What "{prompt}" asks for is not known here; known are: {", ".join(domain.asked)}.')
+    attribute, *wanted = domain.asked[prompt]
+    choices = domain.classifier.attributes
+    wanted = [choices[attribute].index(choice) for choice in wanted]
+    old, new = ({name: choice.tolist() for name, (choice, _) in domain.classifier.read(image.clamp(-1, 1)).items()}
+                for image in (before, after))
+
+    def visible(name, i):
+        if name not in domain.hidden:
+            return True
+        other, *hiding = domain.hidden[name]
+        return not any(choices[other][reading[other][i]] in hiding for reading in (old, new))
+
+    faces = [i for i in range(len(before)) if old[attribute][i] not in wanted]
+    counted = [name for name in choices if name != attribute and name not in domain.related.get(attribute, ())]
+    return Verdict([new[attribute][i] in wanted for i in faces],
+                   {name: [old[name][i] == new[name][i] for i in faces if visible(name, i)] for name in counted})
+
+
+def summary(verdicts):
+    """The `Verdict`s of several prompts, averaged: success and unchanged, as shares."""
+    verdicts = list(verdicts)
+    return (sum(verdict.success for verdict in verdicts) / len(verdicts),
+            sum(verdict.unchanged for verdict in verdicts) / len(verdicts))

@@ -35,12 +35,13 @@ class WSpace:
         self.dim = len(self.spread)
 
     def offset(self, v):
-        """v [..., K], in standard deviations -> the change of w [..., w_dim]."""
-        return (v * self.spread) @ self.axes
+        """v [..., K], in standard deviations along the first K axes -> the change of w [..., w_dim]."""
+        k = v.shape[-1]
+        return (v * self.spread[:k]) @ self.axes[:k]
 
-    def position(self, w):
-        """w [..., w_dim] -> v [..., K], how many standard deviations from the mean along each axis."""
-        return (w - self.mean) @ self.axes.T / self.spread
+    def position(self, w, k=None):
+        """w [..., w_dim] -> v [..., K], how many standard deviations from the mean along each (or the first k) axes."""
+        return (w - self.mean) @ self.axes[:k].T / self.spread[:k]
 
 
 @lru_cache(maxsize=4)
@@ -49,19 +50,34 @@ def w_space(generator):
     return WSpace(generator)
 
 
+GALLERY_SEED = 77
+
+
 @lru_cache(maxsize=2)
-def gallery(domain, count=1000):
-    """Random faces as offsets v [count, K] in `w_space`, and CLIP's vectors [count, D] of their images; made once."""
-    w_plus, side = random_w_plus(domain, count, seed=77, truncation=1), min(256, domain.generator.resolution)
-    with torch.no_grad():
-        features = [domain.clip.encode_image(domain.generator(part, resolution=side)) for part in w_plus.split(50)]
-    return w_space(domain.generator).position(w_plus[:, 0]), torch.cat(features)
+@torch.no_grad()
+def gallery(domain):
+    """Random faces, so that a sentence can be looked up among them: w [N, w_dim], and CLIP's vectors [N, D].
+
+    How many, and their truncation, are settings of method 3. The vectors come with the embedded domains; with another
+    CLIP they are computed once, at `domain.draw`.
+    """
+    settings = domain.settings.directions
+    w = random_w_plus(domain, settings.samples, GALLERY_SEED, truncation=settings.psi)[:, 0]
+    if domain.gallery is not None:
+        return w, domain.gallery.to(w)
+    features = [domain.clip.encode_image(domain.generator(domain.generator.broadcast(part), resolution=domain.draw))
+                for part in w.split(50)]
+    return w, torch.cat(features)
 
 
-def suggestion(domain, prompt, share=0.05):
-    """The offset [K] from the average face to those that fit the prompt best, and how much better they fit."""
-    v, features = gallery(domain)
-    score = features @ text_direction(domain, prompt)
-    best = score.topk(round(share * len(score))).indices
+def suggestion(domain, prompt):
+    """The offset [K] from the average face to those that fit the prompt best, in standard deviations, and their gain.
+
+    Gain: how much better they fit, in CLIP's cosine along the sentence's direction; at least a thousandth, since the
+    neutral sentence itself gains nothing.
+    """
+    w, features = gallery(domain)
+    v, score = w_space(domain.generator).position(w), features @ text_direction(domain, prompt)
+    best = score.topk(round(domain.settings.directions.share * len(score))).indices
     gain = (score[best].mean() - score.mean()).item()
-    return v[best].mean(dim=0) - v.mean(dim=0), max(gain, 1e-3)  # the neutral sentence itself gains nothing
+    return v[best].mean(dim=0) - v.mean(dim=0), max(gain, 1e-3)

@@ -17,7 +17,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Optimization:
-    """Method 1, `optimize_latent`. The last five belong to our objective; the paper has none of them."""
+    """Method 1, `optimize_latent`. The last six belong to our objective; the paper has none of them."""
 
     steps: int
     rate: float  # Adam's: in w's own units for the paper, in standard deviations for ours
@@ -28,12 +28,13 @@ class Optimization:
     sideways: float = 0.0  # price of what else changes for CLIP, in goals squared
     views: int = 1  # augmentations that CLIP looks through in turn
     at_once: int = 1  # how many of them in one step
+    axes: int | None = None  # how many of W's principal axes the offset may use
     origin: dict[str, str] = None
 
 
 @dataclass(frozen=True)
 class MapperTraining:
-    """Method 2, `train_mapper`. The last four belong to our objective."""
+    """Method 2, `train_mapper`. The last five belong to our objective."""
 
     steps: int
     batch: int
@@ -41,10 +42,12 @@ class MapperTraining:
     lambda_l2: float
     lambda_id: float
     count: int = 400  # latents to train on
+    psi: float = 0.7  # their truncation
     start: float = 0.0
     goal: float = 1.0
     sideways: float = 0.0
     views: int = 1
+    axes: int | None = None  # how many of W's principal axes the mapper sees and moves along
     origin: dict[str, str] = None
 
 
@@ -58,6 +61,7 @@ class Directions:
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
     samples: int = 2000  # random images for "samples"
+    psi: float = 1.0  # their truncation
     share: float = 0.05  # of them that count as fitting the sentence
     origin: dict[str, str] = None
 

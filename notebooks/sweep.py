@@ -13,7 +13,7 @@ from accelerate import Accelerator
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from helpers.domains import load_domain  # noqa: E402
-from helpers.notebook_code import notebook_code  # noqa: E402
+from helpers.sweeps import keep_sweep  # noqa: E402
 
 
 def main():
@@ -24,10 +24,10 @@ def main():
     parser.add_argument("--to", help="where to write it; without it, where the notebook looks for it")
     options = parser.parse_args()
 
-    code, accelerator = notebook_code("03_global_directions"), Accelerator()
+    accelerator = Accelerator()
     domain = load_domain(options.domain, accelerator.device)
     settings = {"count": options.count} if options.count else {}
-    code["keep_sweep"](domain, options.to, accelerator=accelerator, seed=options.seed, **settings)
+    keep_sweep(domain, options.to, accelerator=accelerator, seed=options.seed, **settings)
 
 
 if __name__ == "__main__":

@@ -24,20 +24,20 @@ def domain():
 
 @pytest.fixture(scope="session")
 def method1():
-    from helpers.notebook_code import notebook_code
-    return notebook_code("01_latent_optimization")
+    from helpers.methods import optimization
+    return optimization
 
 
 @pytest.fixture(scope="session")
 def method2():
-    from helpers.notebook_code import notebook_code
-    return notebook_code("02_latent_mapper")
+    from helpers.methods import mapper
+    return mapper
 
 
 @pytest.fixture(scope="session")
 def method3():
-    from helpers.notebook_code import notebook_code
-    return notebook_code("03_global_directions")
+    from helpers.methods import directions
+    return directions
 
 
 @pytest.fixture(scope="session")

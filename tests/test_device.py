@@ -12,12 +12,13 @@ import torch
 from pretend_gpu import GpuTensor, aten, pretend_gpu
 from safetensors.torch import save
 
-from helpers import checkpoints, e4e, images, latents
+from helpers import checkpoints, e4e, images, latents, mapper_files, stylegan2, sweeps
 from helpers.domains import load_domain
 from helpers.inversion import invert
+from helpers.judging import judge
 from helpers.latents import random_w_plus
+from helpers.methods import directions, mapper, optimization
 from helpers.mobile_stylegan import MobileGenerator
-from helpers.notebook_code import notebook_code
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
 
 PROMPT = "a person with glasses"
@@ -28,13 +29,11 @@ def gpu():
     """A pretended GPU as a T4 is, without bfloat16; a domain on it; and the notebooks' functions, with few images."""
     with pretend_gpu(bfloat16=False) as places, pytest.MonkeyPatch.context() as patch:
         domain = load_domain("avatars", "cuda")
-        one, two, three = (notebook_code(name) for name in ("01_latent_optimization", "02_latent_mapper",
-                                                            "03_global_directions"))
-        few = latents.gallery.__wrapped__(domain, count=60)
-        patch.setattr(latents, "gallery", lambda domain: few)
-        some, sweep_images = three["random_faces"](domain, count=60), three["sweep_images"]
-        patch.setitem(three, "random_faces", lambda domain: some)
-        patch.setitem(three, "sweep_images", lambda domain, count, seed=0: sweep_images(domain, min(count, 4), seed))
+        one, two, three = optimization, mapper, directions
+        for module in (latents.w_space, latents.gallery, three.style_statistics, three.standard_codes,
+                       three.relevance_of, three.derivative_lengths, sweeps.find_sweep):
+            module.cache_clear()
+        patch.setattr(three, "IMAGES", 4)
         # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
         patch.setattr(checkpoints, "save", lambda tensors, header: save(
             {name: value.cpu() for name, value in tensors.items()}, header))
@@ -77,54 +76,52 @@ def test_the_encoder_of_photographs():
 def test_method_1(gpu):
     places, domain, (one, _, _) = gpu
     source = random_w_plus(domain, 2, seed=1)
-    for method in ("optimize_latent", "optimize_equation_1"):
-        edited, history = one[method](domain, source, PROMPT, steps=3)
+    for objective in ("ours", "paper"):
+        edited, history = one.optimize_latent(domain, source, PROMPT, objective=objective, steps=3)
         assert edited.device == domain.device and len(history["loss"]) == 3
-    s, _ = one["optimize_styles"](domain, source, PROMPT, steps=2)
-    assert s.device == domain.device
 
 
 def test_method_2(gpu, tmp_path):
     _, domain, (_, two, _) = gpu
     faces, path = random_w_plus(domain, 20, seed=0), tmp_path / "a.run"
     settings = dict(steps=4, batch=4, path=path)
-    two["train_mapper"](domain, PROMPT, faces, callback=lambda state: state["step"] == 2, **settings)
-    mapper, history = two["train_mapper"](domain, PROMPT, faces, **settings)  # goes on from the file
+    two.train_mapper(domain, PROMPT, faces, callback=lambda state: state["step"] == 2, **settings)
+    mapper, history = two.train_mapper(domain, PROMPT, faces, **settings)  # goes on from the file
     assert len(history["loss"]) == 4 and all(isinstance(value, GpuTensor) for value in mapper.parameters())
-    assert two["apply_mapper"](domain, mapper, faces).device == domain.device
-    two["save_mapper"](tmp_path / "a.safetensors", mapper, domain, PROMPT)
-    again = two["load_mapper"](tmp_path / "a.safetensors", domain)
-    assert two["apply_mapper"](domain, again, faces.cpu()).device == domain.device
-    assert two["mapper_step"](domain, two["new_mapper"](domain), faces).device == domain.device
+    assert two.apply_mapper(domain, mapper, faces).device == domain.device
+    mapper_files.save_mapper(tmp_path / "a.safetensors", mapper, domain, PROMPT)
+    again = mapper_files.load_mapper(tmp_path / "a.safetensors", domain)
+    assert two.apply_mapper(domain, again, faces.cpu()).device == domain.device
+    assert two.mapper_step(domain, two.new_mapper(domain), faces).device == domain.device
 
 
 def test_method_3(gpu):
     _, domain, (_, _, three) = gpu
     for method in ("samples", "sweep", "gradient"):
-        direction = three["global_direction"](domain, domain.neutral, PROMPT, method=method, beta=30)
+        direction = three.global_direction(domain, domain.neutral, PROMPT, method=method, channels=30)
         s = domain.generator.styles(random_w_plus(domain, 2, seed=1))
         assert domain.generator.synthesize(s + 2 * direction).device == domain.device
 
 
 def test_the_sweep_in_the_gpus_half_precision(gpu, monkeypatch):
     places, domain, (_, _, three) = gpu
-    every = three["swept_channels"]
-    monkeypatch.setitem(three, "swept_channels", lambda generator: every(generator)[::300])
+    every = three.swept_channels
+    monkeypatch.setattr(three, "swept_channels", lambda generator: every(generator)[::300])
     start = len(places.seen)
-    found = three["sweep"](domain, count=2)
-    assert found.device.type == "cpu" and found.any(dim=1).all()
+    found, done = three.sweep(domain, count=2)
+    assert found.device.type == "cpu" and done.all()
     kinds = [dtype for operation, dtype in places.seen[start:] if operation is aten.convolution]
     assert kinds.count(torch.float16) > 0.9 * len(kinds) and torch.bfloat16 not in kinds
-    assert domain.generator.precision is None and three["half_type"](domain.device) == torch.float16
+    assert domain.generator.precision is None and stylegan2.half_type(domain.device) == torch.float16
     with pretend_gpu(bfloat16=True):
-        assert three["half_type"](domain.device) == torch.bfloat16
+        assert stylegan2.half_type(domain.device) == torch.bfloat16
 
 
 def test_the_judge(gpu):
     _, domain, _ = gpu
     image = domain.generator(random_w_plus(domain, 2, seed=1))
     assert domain.classifier.changes(image, image) == ["nothing"] * 2
-    assert domain.classifier.count(image, image, "glasses", "glasses")[1] == 1
+    assert judge(domain, image, image, PROMPT).unchanged == 1
 
 
 def test_the_panels_pictures(gpu, tmp_path):
@@ -134,12 +131,12 @@ def test_the_panels_pictures(gpu, tmp_path):
         return invert(domain, image, steps=2, callback=callback)
 
     def optimize(domain, w_plus, prompt, **settings):
-        return one["optimize_latent"](domain, w_plus, prompt, **settings | {"steps": 2})
+        return one.optimize_latent(domain, w_plus, prompt, **settings | {"steps": 2})
 
     panels = [OptimizationPanel(domain, quick, optimize, folder=tmp_path),
-              MapperPanel(domain, quick, lambda prompt: two["find_mapper"](domain, prompt), None, two["apply_mapper"],
-                          folder=tmp_path),
-              GlobalPanel(domain, quick, three["global_direction"], folder=tmp_path)]
+              MapperPanel(domain, quick, lambda *asked: mapper_files.find_mapper(domain, *asked), None,
+                          two.apply_mapper, folder=tmp_path),
+              GlobalPanel(domain, quick, three.global_direction, folder=tmp_path)]
     for panel in panels:
         panel.again.click()
         before = panel.after.value

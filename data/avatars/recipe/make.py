@@ -1,7 +1,5 @@
 """Remake data/avatars from nothing: `make models`. Interrupted, it goes on from the last checkpoint in build/models."""
 
-import hashlib
-import json
 import random
 import sys
 from pathlib import Path
@@ -13,26 +11,22 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
+import cards  # noqa: E402
 import evaluate  # noqa: E402
+import mappers  # noqa: E402
 import train_classifier  # noqa: E402
 import train_clip  # noqa: E402
 import train_generator  # noqa: E402
 import train_identity  # noqa: E402
-import train_mappers  # noqa: E402
 from captions import caption  # noqa: E402
 from world import TRAIN_SEED, draw, render, renders  # noqa: E402
 
 from helpers.checkpoints import save_module  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
-from helpers.notebook_code import notebook_code  # noqa: E402
+from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "models", ROOT / "data" / "avatars"
 SAMPLE_SEED = 3
-LICENCE = ("Weights and pictures are this project's own (MIT), after the avataaars style by Pablo Stanley, free for "
-           "personal and commercial use.")
-PROMPTS = ("a person with glasses", "a person with sunglasses", "a bald person", "a person with a beard",
-           "a person with purple hair", "a person with blonde hair", "a person with an afro", "a surprised person",
-           "an angry person", "a laughing person")
 
 
 def words_of_captions():
@@ -57,16 +51,11 @@ def write_samples(count=32, side=256):
 
 
 def package(parts):
-    """Write {name: network} to data/avatars, with the card that `load_domain` reads."""
+    """Write {name: network} to data/avatars, and what follows from them to its card."""
     for name, module in parts.items():
         save_module(DATA / f"{name}.safetensors", module, half=name != "generator")
-    card = {
-        "neutral": "a person", "prompts": PROMPTS, "alpha": 3.2, "beta": 400, "psi": 1.0, "split": [3, 7],
-        "licence": LICENCE,
-        "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
-        "words": words_of_captions(),
-    }
-    (DATA / "domain.json").write_text(json.dumps(card, indent=1) + "\n")
+    cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions())
+    cards.write_gallery("avatars")
 
 
 def main():
@@ -81,8 +70,8 @@ def main():
     package({"generator": train_generator.finish(synthesis), "clip": clip_model, "identity": identity,
              "classifier": judge})
     write_samples()
-    train_mappers.main(WORK)
-    notebook_code("03_global_directions")["keep_sweep"](load_domain("avatars", "cpu"), DATA / "sweep.safetensors")
+    mappers.main("avatars")
+    keep_sweep(load_domain("avatars", "cpu"), DATA / "sweep.safetensors")
     evaluate.main(WORK)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 from captions import caption
-from small_clip import train_clip
+from small_clip import certain, train_clip
 from world import ATTRIBUTES, labels
 
 SIZES = dict(embed_dim=128, image_resolution=64, vision_layers=4, vision_width=128, vision_patch_size=8,
@@ -14,4 +14,4 @@ def train(renders, folder, *, seed, steps):
     choices, _, images = renders
     seen = torch.from_numpy(labels(choices))
     return train_clip(images, seen, torch.ones_like(seen, dtype=torch.bool), lambda number, rng:
-                      caption(choices[number], rng), SIZES, ATTRIBUTES, folder, seed=seed, steps=steps)
+                      caption(choices[number], rng), SIZES, certain(seen, ATTRIBUTES), folder, seed=seed, steps=steps)

@@ -45,16 +45,19 @@ def probe(w, is_so, everyone):
 
 
 def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
-    """Choices for every face of a pool, int64 [N, attributes], -1 where it is not sure; and what the probes are worth.
+    """What every face of a pool shows: what is sure, what the probes believe, and what the probes are worth.
+
+    Returns: choices int64 [N, attributes], -1 where it is not sure; beliefs {attribute: float32 [N, choices]}, which
+    sum to 1, or to 0 where there is no probe; and {(attribute, choice): (faces that show it, AUC)}.
 
     A choice counts where its probe is so sure that, of the faces labelled by eye, `precision` of those as sure show it
     and at most `errors` as many do not as among all faces: else nobody would have a hat, since few have. Where a probe
     is never that sure, only the faces labelled by eye count.
     """
     numbers, seen = by_eye(pool)
-    choices, report = np.full((len(w), len(NAMES)), -1), {}
+    choices, beliefs, report = np.full((len(w), len(NAMES)), -1), {}, {}
     for k, (name, of) in enumerate(ATTRIBUTES.items()):
-        best = np.zeros(len(w))
+        best, belief = np.zeros(len(w)), np.zeros((len(w), len(of)), np.float32)
         known = seen[:, k] >= 0
         for c, choice in enumerate(of):
             is_so = seen[known, k] == c
@@ -66,9 +69,12 @@ def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
             enough = np.flatnonzero(right >= max(precision, 1 - errors * (1 - is_so.mean())))
             enough = enough[enough >= at_least - 1]
             report[name, choice] = (int(is_so.sum()), auc)
+            belief[:, c] = sure
             if len(enough):
                 bound = held_out[order][enough[-1]]
                 better = (sure >= bound) & (sure > best)
                 choices[better, k], best[better] = c, sure[better]
         choices[numbers, k] = seen[:, k]
-    return choices, report
+        belief[numbers[known]] = np.eye(len(of), dtype=np.float32)[seen[known, k]]
+        beliefs[name] = belief / belief.sum(1, keepdims=True).clip(1e-6)
+    return choices, beliefs, report

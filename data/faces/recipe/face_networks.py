@@ -12,7 +12,7 @@ from helpers.identity import IdentityNetwork
 from helpers.judging import AttributeClassifier
 
 SIZE = 128  # px that pictures are kept at for training
-CLIP_SIZES = dict(embed_dim=128, image_resolution=96, vision_layers=(1, 1, 1, 1), vision_width=24,
+CLIP_SIZES = dict(embed_dim=128, image_resolution=128, vision_layers=(1, 1, 1, 1), vision_width=24,
                   vision_patch_size=None, vocab_size=49408, transformer_width=80, transformer_heads=2,
                   transformer_layers=2)
 GAZE = NAMES.index("gaze")
@@ -24,27 +24,28 @@ def small(pixels):
                            for part in np.array_split(pixels, max(1, len(pixels) // 200))])
 
 
-def mirrored(pixels, choices):
+def mirrored(pixels, choices, beliefs):
     """Every face twice, the second time mirrored: who looked left looks right."""
     turned = choices.copy()
     last = len(ATTRIBUTES["gaze"]) - 1
     turned[:, GAZE] = np.where(choices[:, GAZE] < 0, -1, last - choices[:, GAZE])
-    return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned])
+    both = {name: torch.from_numpy(np.concatenate([belief, belief[:, ::-1] if name == "gaze" else belief]))
+            for name, belief in beliefs.items()}
+    return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned]), both
 
 
-def clip(pixels, choices, folder, *, seed=31, steps=2600):
+def clip(pixels, choices, beliefs, folder, *, seed=31, steps=3200):
     """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied."""
-    pixels, choices = mirrored(pixels, choices)
+    pixels, choices, beliefs = mirrored(pixels, choices, beliefs)
     seen = torch.from_numpy(choices)
     return train_clip(pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), CLIP_SIZES,
-                      ATTRIBUTES, folder, seed=seed, steps=steps, batch=48, captions=2)
+                      beliefs, folder, seed=seed, steps=steps, batch=48, captions=2, text_steps=2500)
 
 
-def judge(pixels, choices, folder, *, seed=11, steps=1200, batch=64):
+def judge(pixels, choices, beliefs, folder, *, seed=11, steps=2000, batch=64):
     """Returns the `AttributeClassifier` that judges edits."""
     torch.manual_seed(seed)
-    pixels, choices = mirrored(pixels, choices)
-    targets = torch.from_numpy(choices)
+    pixels, choices, beliefs = mirrored(pixels, choices, beliefs)
     model = AttributeClassifier(ATTRIBUTES, 20, size=SIZE).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
@@ -52,8 +53,7 @@ def judge(pixels, choices, folder, *, seed=11, steps=1200, batch=64):
         picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(picture)
-        loss = sum(F.cross_entropy(logits[name].float(), targets[index, k], ignore_index=-1, label_smoothing=0.05)
-                   for k, name in enumerate(NAMES) if (targets[index, k] >= 0).any())
+        loss = sum(F.cross_entropy(logits[name].float(), belief[index]) for name, belief in beliefs.items())
         loss.backward()
         return loss
 
@@ -89,7 +89,7 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):
     return load_or_train(folder / "identity", model, optimizer, step, batches(len(found), batch, seed), steps)
 
 
-def encoder(pixels, w, w_avg, folder, *, seed=51, steps=1500, batch=48):
+def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):
     """Returns the `Encoder`: a picture's w, in standard deviations along W's principal axes."""
     torch.manual_seed(seed)
     offset = w - w_avg  # mirrored faces would need a mirrored w, which nobody knows

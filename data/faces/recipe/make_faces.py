@@ -1,6 +1,5 @@
 """Remake data/faces from nothing: `make models-faces`, hours on two cores. Interrupted, it goes on from build/faces."""
 
-import hashlib
 import json
 import random
 import sys
@@ -13,25 +12,22 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
+import cards  # noqa: E402
 import descriptor  # noqa: E402
 import face_labels  # noqa: E402
 import face_networks  # noqa: E402
 import fit_readouts  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES, NAMES, caption  # noqa: E402
+from small_clip import certain  # noqa: E402
 
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
-from helpers.domains import BY_NVIDIA, RANDOM_FACE  # noqa: E402
+from helpers.domains import RANDOM_FACE  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
-DESCRIBED = 1000  # faces whose descriptor teaches the identity network
+DESCRIBED = 3000  # faces whose descriptor teaches the identity network
 SAMPLE_SEED, SAMPLES = 5005, 16
-LICENCE = (f"{BY_NVIDIA}, distilled by MobileStyleGAN (its own code Apache 2.0): for research and teaching; the FFHQ "
-           "pictures behind them are CC BY-NC-SA 4.0.")
-PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "a person with blonde hair",
-           "a child", "an old person", "a surprised person", "an angry person", "a woman", "a man",
-           "a person with black hair", "a person with lipstick", "a person with a hat", "a person with long hair")
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
          "without", "front", "photo", "picture", "image", "portrait", "down", "up", "out", "loud",
          "very", "big"}
@@ -58,24 +54,35 @@ def with_readouts(generator):
 
 
 def faces(generator, pool):
-    """A pool and its rare expressions: pictures [N, 256, 256, 3], choices [N, attributes], and w of the pool itself."""
-    w = pools.latents(generator, pool)
-    pixels = pools.drawn(generator, generator.broadcast(w), WORK / f"{pool}.npy")
-    choices, report = face_labels.spread(w.numpy(), pool)
+    """A pool, those drawn besides, and its rare expressions.
+
+    Returns: pictures [N, 128, 128, 3], choices [N, attributes] and beliefs (see `face_labels.spread`), and w of all but
+    the rare expressions.
+    """
+    names = (pool, f"{pool}-more")
+    parts = [pools.latents(generator, name) for name in names]
+    pixels = [face_networks.small(pools.drawn(generator, generator.broadcast(part), WORK / f"{name}.npy"))
+              for name, part in zip(names, parts)]
+    w = torch.cat(parts)
+    choices, beliefs, report = face_labels.spread(w.numpy(), pool)
     (WORK / f"{pool}-probes.json").write_text(json.dumps({f"{name}: {choice}": value for (name, choice), value
                                                           in report.items()}, indent=1))
     w_plus, expressions = pools.pushed(generator, pool)
     rare = np.full((len(expressions), len(NAMES)), -1)
     rare[:, NAMES.index("expression")] = [ATTRIBUTES["expression"].index(name) for name in expressions]
-    rare_pixels = pools.drawn(generator, w_plus, WORK / f"{pool}-pushed.npy")
-    return np.concatenate([pixels, rare_pixels]), np.concatenate([choices, rare]), w
+    pixels.append(face_networks.small(pools.drawn(generator, w_plus, WORK / f"{pool}-pushed.npy")))
+    more = certain(torch.from_numpy(rare), ATTRIBUTES)
+    beliefs = {name: np.concatenate([belief, more[name].numpy()]) for name, belief in beliefs.items()}
+    return np.concatenate(pixels), np.concatenate([choices, rare]), beliefs, w
 
 
-def descriptors(pixels):
-    """dlib's descriptors of the first `DESCRIBED` faces, computed once."""
+def descriptors(generator):
+    """dlib's descriptors of the first `DESCRIBED` faces to train on, computed once, with progress."""
     path = WORK / "descriptors.npy"
     if not path.exists():
-        np.save(path, descriptor.describe(pixels[:DESCRIBED]))
+        w = pools.latents(generator, "train")
+        pixels = pools.drawn(generator, generator.broadcast(w), WORK / "train.npy")[:DESCRIBED]
+        np.save(path, np.concatenate([descriptor.describe(part) for part in np.array_split(pixels, 20)]))
     return np.load(path)
 
 
@@ -99,37 +106,28 @@ def write_samples(generator):
         Image.fromarray(pixels).save(folder / f"face_{i:02d}.jpg", quality=90)
 
 
-def write_card(choices):
-    """What `load_domain` reads."""
-    parts = [path.stem for path in sorted(DATA.glob("*.safetensors"))]
-    card = {"neutral": "a person", "prompts": PROMPTS, "alpha": 3.0, "beta": 1000, "psi": 0.7, "split": [4, 8],
-            "align": True, "draw": 256, "encoding_steps": 50, "licence": LICENCE,
-            "sha256": {name: hashlib.sha256((DATA / f"{name}.safetensors").read_bytes()).hexdigest() for name in parts},
-            "words": words_of_captions(choices)}
-    (DATA / "domain.json").write_text(json.dumps(card, indent=1) + "\n")
-
-
 def main(parts):
     torch.manual_seed(0)
     WORK.mkdir(parents=True, exist_ok=True)
     generator = readouts(load_generator(fetch((RANDOM_FACE,))))
-    pixels, choices, w = faces(generator, "train")
-    if "clip" in parts:
-        model = face_networks.clip(face_networks.small(pixels), choices, WORK)
-        save_module(DATA / "clip.safetensors", model, half=True)
-    if "encoder" in parts:
-        model = face_networks.encoder(face_networks.small(pixels[:len(w)]), w, generator.w_avg, WORK)
-        save_module(DATA / "encoder.safetensors", model, half=True)
+    pixels, choices, beliefs, w = faces(generator, "train")
     if "identity" in parts:
-        model = face_networks.identity(pixels[:DESCRIBED], descriptors(pixels), WORK)
+        model = face_networks.identity(pixels[:DESCRIBED], descriptors(generator), WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
+    if "clip" in parts:
+        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, choices, beliefs, WORK), half=True)
+    if "encoder" in parts:
+        model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg, WORK)
+        save_module(DATA / "encoder.safetensors", model, half=True)
     if "judge" in parts:
-        judge_pixels, judge_choices, _ = faces(generator, "judge")
-        model = face_networks.judge(face_networks.small(judge_pixels), judge_choices, WORK)
+        model = face_networks.judge(*faces(generator, "judge")[:3], WORK)
         save_module(DATA / "classifier.safetensors", model, half=True)
     if "card" in parts:
         write_samples(generator)
-        write_card(choices)
+        parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
+                 if (DATA / f"{name}.safetensors").exists()]
+        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions(choices))
+        cards.write_gallery("faces")
 
 
 if __name__ == "__main__":

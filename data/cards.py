@@ -1,0 +1,41 @@
+"""What the recipes write into a domain's card, domain.json; the rest (settings, prompts, licence) is kept by hand.
+
+python data/cards.py faces        makes the gallery anew: CLIP's vectors of its random faces
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA.parent))
+
+
+def update(folder, **entries):
+    """Set entries of a card. A new network makes the old gallery worthless, so it is dropped."""
+    path = folder / "domain.json"
+    card = json.loads(path.read_text("utf-8")) | entries
+    if "sha256" in entries:
+        card["gallery"] = None
+    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def hashes(folder, parts):
+    """{part: sha256 of its file}."""
+    return {part: hashlib.sha256((folder / f"{part}.safetensors").read_bytes()).hexdigest() for part in parts}
+
+
+def write_gallery(name):
+    """Compute `latents.gallery` of an embedded domain, and keep its vectors beside the networks."""
+    from helpers.checkpoints import save_tensors
+    from helpers.domains import load_domain
+    from helpers.latents import gallery
+    folder = DATA / name
+    update(folder, gallery=None)
+    save_tensors(folder / "gallery.safetensors", {"features": gallery(load_domain(name, "cpu"))[1].half()})
+    update(folder, gallery=["gallery.safetensors", hashes(folder, ["gallery"])["gallery"]])
+
+
+if __name__ == "__main__":
+    write_gallery(sys.argv[1])
