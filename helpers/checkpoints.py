@@ -418,8 +418,8 @@ def read_safetensors(path, only_header=False, needs=()):
             state = {name: file.get_tensor(name) for name in file.keys()}
         _check_numbers(state)
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file of this kind ({_line(error)}): delete it and fetch it "
-                         "again.") from None
+        raise ValueError(f"{path} is not a whole safetensors file of this kind ({_line(error)}): delete it and fetch "
+                         "it again.") from None
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, header
 
 
