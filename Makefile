@@ -1,9 +1,15 @@
-# make run | test | test-colab | lab | app | bench | models | models-faces | colab | slides        (installing is part of each, done once, and again when the pins change)
+# make run | test | test-colab | lab | app | bench | stress | lock | models | models-faces | colab | slides        (installing is part of each, done once, and again when the pins change)
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-colab lab app bench models models-faces notebooks export colab slides clean
+LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -))
+LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-annotate --no-header
+# Install what a file of requirements says: by the hashes of its lock file where that is tried, else by its pins.
+install = $(PY) -m pip install -q $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
+
+.PHONY: run test test-colab lab app bench stress lock models models-faces notebooks export colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
@@ -25,6 +31,15 @@ app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
 
 bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/bench.json
 	$(PY) tests/bench/bench.py
+
+stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, kill -9, ten visitors (tests/bench/README.md)
+	$(PY) tests/bench/stress.py
+
+lock: requirements.txt requirements-dev.txt   ## every package that is installed, with hashes, into requirements*.lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install -q uv
+	build/lock/bin/uv $(LOCK) requirements.txt -o requirements.lock
+	build/lock/bin/uv $(LOCK) -c requirements.lock requirements-dev.txt -o requirements-dev.lock
 
 models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hours); goes on where it was stopped
 	$(PY) data/avatars/recipe/make.py
@@ -48,11 +63,11 @@ colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and 
 clean:
 	rm -rf build
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -r requirements.txt
+	$(call install,requirements.txt)
 	@touch $@
 
 $(VENV)-colab/installed: tests/colab-constraints.txt
@@ -62,8 +77,8 @@ $(VENV)-colab/installed: tests/colab-constraints.txt
 	$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(PY) -m pip install -q -r requirements-dev.txt
+$(VENV)/installed-dev: requirements-dev.txt requirements-dev.lock $(VENV)/installed
+	$(call install,requirements-dev.txt)
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
 	  echo "Chromium is not here and cannot be installed: the browser tests are skipped."
 	@touch $@

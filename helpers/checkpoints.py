@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import struct
+import textwrap
 import time
 import zipfile
 from argparse import Namespace
@@ -135,6 +136,27 @@ def _filled(state, kind=Generator, **config):
 def _line(error):
     """An exception's kind and first line."""
     return f"{type(error).__name__}: {[*str(error).splitlines(), ''][0]}"
+
+
+def fill(module, state, name):
+    """The module with all of a file's tensors, ready to be used.
+
+    Args: state: {name: tensor}, as the file has them; name: of the file, for the error.
+
+    Raises: ValueError, in one sentence, if some are missing, unknown, of other sizes, or no tensors at all.
+    """
+    try:
+        module.load_state_dict(state)
+    except Exception as error:  # of the many that a foreign file can cause
+        raise ValueError(f"{name} does not hold the weights of a network of the kind {type(module).__name__} "
+                         f"({what_does_not_fit(error)}): delete it and fetch it again.") from None
+    return module.eval().requires_grad_(False)
+
+
+def what_does_not_fit(error):
+    """What is wrong with a network's tensors, in a few words; the first of torch's many lines says nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return textwrap.shorten(lines[1] if len(lines) > 1 else _line(error), 120, placeholder=" ...").rstrip(".: ")
 
 
 class Refused(ValueError):
@@ -377,21 +399,27 @@ def save_module(path, module, *, half=False, **notes):
     save_tensors(path, state, config=module.config, **notes)
 
 
-def read_safetensors(path, only_header=False):
-    """A safetensors file as ({name: fp32 tensor}, {key: value of the header}); a ValueError if it is none.
+def read_safetensors(path, only_header=False, needs=()):
+    """A safetensors file as ({name: fp32 tensor}, {key: value of the header}).
 
-    Args: only_header: return the header alone, after the check that the file is whole.
+    Args:
+        only_header: return the header alone, after the check that the file is whole.
+        needs: what must be there, as a tensor or in the header, for the file to be of the kind that is wanted.
+
+    Raises: ValueError, in one sentence, if it is damaged, or lacks what is needed.
     """
     try:
         with safe_open(path, "pt") as file:
             header = {key: _parsed(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+            if missing := [name for name in needs if name not in header and name not in file.keys()]:
+                raise ValueError(f"it lacks {missing[0]}")
             if only_header:
                 return header
             state = {name: file.get_tensor(name) for name in file.keys()}
         _check_numbers(state)
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({_line(error)}): delete it and fetch it "
-                         "again.") from None
+        raise ValueError(f"{path} is not a whole safetensors file of this kind ({_line(error)}): delete it and fetch "
+                         "it again.") from None
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, header
 
 
@@ -558,10 +586,9 @@ def from_openvino(mapping, synthesis):
 
 def add_readouts(generator, path):
     """Give a `MobileGenerator` the early stops in a safetensors file. Raises: ValueError if the file is damaged."""
-    state, header = read_safetensors(path)
+    state, header = read_safetensors(path, needs=["sides"])
     generator.set_readouts(header["sides"])
-    generator.readouts.load_state_dict(state)
-    generator.requires_grad_(False)
+    fill(generator.readouts, state, path)
 
 
 def _haar_order(channels):

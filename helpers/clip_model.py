@@ -11,6 +11,8 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from .checkpoints import what_does_not_fit
+
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 
 
@@ -51,7 +53,11 @@ def published_clip(state):
     """
     if "visual.proj" not in state or "token_embedding.weight" not in state:
         raise ValueError("These are not the weights of a CLIP with a vision transformer.")
-    return importlib.import_module("clip.model").build_model(dict(state)).float()
+    try:
+        return importlib.import_module("clip.model").build_model(dict(state)).float()
+    except Exception as error:  # of the many that missing tensors and odd sizes cause, some on many lines
+        raise ValueError("The weights of this CLIP are not whole, or contradict one another "
+                         f"({what_does_not_fit(error)}): delete their file and fetch it again.") from None
 
 
 def area_matrix(source, target):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .checkpoints import read_torch
+from .checkpoints import fill, read_torch
 from .fetching import fetch
 from .identity import IR_SE50, trunk
 from .stylegan2 import EqualLinear
@@ -56,17 +56,20 @@ class Encoder(nn.Module):
 def load_encoder(domain):
     """A function image [N, 3, R, R] -> w_plus [N, L, w_dim] for `invert(..., start=...)`; the weights are fetched.
 
-    Raises: ValueError if no encoder was published for the domain; Unavailable if it cannot be fetched.
+    Raises: ValueError if no encoder was published for the domain, or the file holds something else; Unavailable if it
+        cannot be fetched.
     """
     if not domain.e4e:
         raise ValueError(f"There is no published encoder for {domain.name}: use invert without a start.")
-    content = read_torch(fetch(domain.e4e))
-    state = {name.removeprefix("encoder."): value for name, value in content["state_dict"].items()
-             if name.startswith("encoder.")}
-    encoder = Encoder()
-    encoder.load_state_dict(state)
-    encoder.eval().requires_grad_(False).to(domain.device)
-    average = content["latent_avg"].to(domain.device)  # [512], or the same for each row [18, 512]
+    path = fetch(domain.e4e)
+    content = read_torch(path)
+    parts = content if isinstance(content, dict) else {}
+    state, average = parts.get("state_dict"), parts.get("latent_avg")
+    if not isinstance(state, dict) or not isinstance(average, torch.Tensor) or average.shape[-1:] != (512,):
+        raise ValueError(f"{path} does not hold an e4e encoder and its mean w: delete it and fetch it again.")
+    encoder = fill(Encoder(), {name.removeprefix("encoder."): value for name, value in state.items()
+                               if name.startswith("encoder.")}, path).to(domain.device)
+    average = average.to(domain.device)  # [512], or the same for each row [18, 512]
 
     @torch.no_grad()
     def encode(image):

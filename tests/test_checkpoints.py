@@ -12,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from conftest import golden
 from nvidia_format import nvidia_pickle, nvidia_state
 from safetensors.torch import save, save_file
 
+from helpers import e4e
 from helpers.checkpoints import (
+    fill,
     from_nvidia_state,
     from_rosinality_state,
     load_generator,
@@ -33,6 +36,8 @@ from helpers.checkpoints import (
     save_module,
     save_tensors,
 )
+from helpers.clip_model import published_clip
+from helpers.identity import IdentityNetwork
 from helpers.stylegan2 import Generator
 
 
@@ -387,3 +392,45 @@ def test_reading_a_bomb_takes_little_memory(tmp_path):
             "except ValueError as error: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)")
     said = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pt"], capture_output=True, text=True).stdout
     assert int(said.split()[0]) < 100_000 and "unpacks to more than its size" in said
+
+
+def test_foreign_weights_of_a_network_get_one_sentence(tmp_path):
+    identity = IdentityNetwork().state_dict()
+    name = next(iter(identity))
+    foreign = {"missing": {key: value for key, value in identity.items() if key != name},
+               "unknown": identity | {"another": torch.zeros(1)}, "size": identity | {name: torch.zeros(3, 3)},
+               "text": identity | {name: "text"}, "list": [1, 2], "nothing": {}, "number": 3}
+    for kind, state in foreign.items():
+        with pytest.raises(ValueError, match=f"^{kind}.pt does not hold the weights .*IdentityNetwork") as caught:
+            fill(IdentityNetwork(), state, f"{kind}.pt")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300, kind
+    network = fill(IdentityNetwork(), identity, "identity.pt")
+    assert not network.training and not any(value.requires_grad for value in network.parameters())
+
+
+@pytest.mark.parametrize("state", [{}, {"visual.proj": torch.zeros(2, 2), "token_embedding.weight": torch.zeros(2, 2)}])
+def test_a_clip_that_is_none_gets_one_sentence(state):
+    with pytest.raises(ValueError, match="CLIP") as caught:
+        published_clip(state)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [3, {}, {"state_dict": [], "latent_avg": torch.zeros(512)},
+                                     {"state_dict": {"encoder.a": torch.zeros(1)}, "latent_avg": torch.zeros(512)},
+                                     {"state_dict": {}, "latent_avg": torch.zeros(3)}])
+def test_an_e4e_encoder_that_is_none_gets_one_sentence(tmp_path, monkeypatch, content):
+    torch.save(content, tmp_path / "e4e.pt")
+    monkeypatch.setattr(e4e, "fetch", lambda sources: tmp_path / "e4e.pt")
+    monkeypatch.setattr(e4e, "Encoder", lambda: torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="e4e.pt does not hold") as caught:
+        e4e.load_encoder(SimpleNamespace(e4e=("a source",), device="cpu"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_lacks_what_is_needed_gets_one_sentence(tmp_path):
+    save_tensors(tmp_path / "mapper.safetensors", {"weight": torch.ones(2)}, prompt="a person")
+    assert read_safetensors(tmp_path / "mapper.safetensors", needs=["prompt", "weight"])[1] == {"prompt": "a person"}
+    for only_header in (False, True):
+        with pytest.raises(ValueError, match="mapper.safetensors.*it lacks generator.*delete it") as caught:
+            read_safetensors(tmp_path / "mapper.safetensors", only_header, needs=["prompt", "generator"])
+        assert "\n" not in str(caught.value)
