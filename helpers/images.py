@@ -2,12 +2,15 @@
 
 from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
 from IPython.display import Image as Picture
 from IPython.display import display
-from PIL import Image, ImageOps, UnidentifiedImageError
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from .domains import LANDMARKS
 from .fetching import fetch
@@ -163,6 +166,53 @@ def grid(images, columns=None, size=None):
     return sheet
 
 
+def labelled_grid(image, rows, columns, size=96):
+    """images [N, 3, R, R], row by row -> a PIL picture with a label before each row and above each column.
+
+    Args:
+        rows, columns: lists of labels; N is the product of their lengths. Long ones are broken between words.
+        size: side of each image in pixels.
+    """
+    if len(image) != len(rows) * len(columns):
+        raise ValueError(f"{len(rows)} rows and {len(columns)} columns need {len(rows) * len(columns)} images, got "
+                         f"{len(image)}.")
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), max(11, size // 16))
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def box(text):
+        """The width and height that a text takes, with a margin."""
+        left, _, right, bottom = pen.multiline_textbbox((0, 0), text, font)
+        return round(right - left) + 8, round(bottom) + 6
+
+    rows, columns = ([_broken(label, font, size) for label in labels] for labels in (rows, columns))
+    width = max(size, *(box(label)[0] for label in columns))
+    left, top = max(box(label)[0] for label in rows), max(box(label)[1] for label in columns)
+    heights = [max(size, box(label)[1]) for label in rows]
+    sheet = Image.new("RGB", (left + len(columns) * width, top + sum(heights)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, label in enumerate(columns):
+        pen.multiline_text((left + (i + 0.5) * width, top - 4), label, "black", font, anchor="md", align="center")
+    for i, label in enumerate(rows):
+        y = top + sum(heights[:i])
+        pen.multiline_text((left - 4, y + heights[i] / 2), label, "black", font, anchor="rm", align="right")
+        for j in range(len(columns)):
+            tile = to_pil(image[i * len(columns) + j], size)
+            sheet.paste(tile, (left + j * width + (width - size) // 2, y + (heights[i] - tile.height) // 2))
+    return sheet
+
+
+def _broken(text, font, width):
+    """A text with line breaks between words, so that no line but one long word is wider than `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width - 8:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
 def show(images, columns=None, size=80):
     """Display images [N, 3, R, R] side by side in a notebook."""
     display(Picture(to_jpeg(grid(images, columns, size), quality=75)))
@@ -176,10 +226,13 @@ def to_jpeg(image, size=None, quality=90):
     return buffer.getvalue()
 
 
-def to_png(image, size=None):
-    """image [3, H, W] or [1, 3, H, W] -> bytes of a PNG."""
-    buffer = BytesIO()
-    to_pil(image, size).save(buffer, "PNG")
+def to_png(image, text=None):
+    """image [3, H, W], [1, 3, H, W] or a PIL picture -> bytes of a PNG; `text`, {keyword: sentence}, goes along."""
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
+    picture, buffer = image if isinstance(image, Image.Image) else to_pil(image), BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
 
 
