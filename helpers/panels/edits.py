@@ -40,7 +40,7 @@ class Edits:
         """Say which edit is on show, if any is."""
         self._current = edit
 
-    def update(self, values):
-        """The controls of the edit on show have moved: one comes back to an edit as one left it."""
+    def update(self, state, values):
+        """The edit on show has been moved: one comes back to an edit as one left it."""
         if self._current is not None:
-            self._current.values.update(values)
+            self._current.state, self._current.values = state, values

@@ -245,6 +245,7 @@ class FacePanel:
                 stopped.append(True)
                 return self.say("Stopped before the edit began.")
             self.work.count_anew()
+            self.edits.on_show(None)  # what is drawn from now on is another edit
             self.say(f"{self.edit(prompt, **settings)} {self.domain.clip.caution(prompt)}")
             self._prompt, self._with = prompt, objective
 
@@ -291,7 +292,7 @@ class FacePanel:
             self._drawn = images.to_pil(self.blended(self.strength.value, resolution), SIDE)
             self._show_drawn()
         self.caption.value = html.escape(f"after: {self.title}")
-        self.edits.update(self._values())
+        self.edits.update(self._state(), self._values())
         if resolution is not None:
             self.rest.move()
 
@@ -310,8 +311,11 @@ class FacePanel:
     def _remember(self):
         """Put the edit on show on the list of those that one can go back to."""
         if self.ready():
-            self.edits.add(Edit(self.title, {name: getattr(self, name) for name in self.STATE}, self._values()))
+            self.edits.add(Edit(self.title, self._state(), self._values()))
             self._set_ready()
+
+    def _state(self):
+        return {name: getattr(self, name) for name in self.STATE}
 
     def _values(self):
         return {name: control.value for name, control in self.controls.items()} | {"prompt": self._prompt}
@@ -363,6 +367,8 @@ class FacePanel:
         return [0.0, 0.5, 1.0, 1.5]
 
     def _start_grid(self):
+        if not self.ready():
+            return
         prompt, settings, made = self._prompt, self.settings(), []
 
         def run():
