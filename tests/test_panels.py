@@ -231,6 +231,7 @@ def test_one_can_go_back_to_earlier_edits(panel):
     panel.prompt.value = "an angry person"
     run(panel)
     assert [label for label, _ in panel.history.options[1:]] == ["1: a bald person", "2: an angry person"]
+    assert panel.history.value == 1
     second = panel.after.value
     panel.history.value = 0
     assert panel.result is first and panel.after.value == shown and panel.strength.value == 0.5
@@ -764,6 +765,7 @@ def attempt(models):
                                   lambda panel: setattr(panel.history, "value", 0),
                                   lambda panel: panel.save_png.click(), lambda panel: panel.save_gif.click()])
 def test_what_fails_on_a_slider_is_one_line(panel, monkeypatch, move):
+    run(panel)
     run(panel)
 
     def fails(*args, **options):

@@ -7,7 +7,7 @@ import ipywidgets as widgets
 from .widgets import FULL, LABEL
 
 
-@dataclass
+@dataclass(eq=False)
 class Edit:
     """An edit as a panel left it."""
 
@@ -23,8 +23,8 @@ class Edits:
         self._edits, self._current = [], None
         self.choice = widgets.Dropdown(options=[("the edits so far", None)], description="go back", style=LABEL,
                                        disabled=True, layout=FULL)
-        self.choice.observe(lambda change: change["new"] is None or go_back(self._edits[change["new"]],
-                                                                            change["new"] + 1), "value")
+        self._go_back = go_back
+        self.choice.observe(lambda change: self._chosen(change["new"]), "value")
 
     def __len__(self):
         return len(self._edits)
@@ -32,13 +32,18 @@ class Edits:
     def add(self, edit):
         """Put an edit at the end of the list; it is the one on show."""
         self._edits.append(edit)
-        self.on_show(edit)
         self.choice.options = [("the edits so far", None),
                                *((f"{i + 1}: {edit.title}", i) for i, edit in enumerate(self._edits))]
+        self.on_show(edit)
 
     def on_show(self, edit):
         """Say which edit is on show, if any is."""
         self._current = edit
+        self.choice.value = None if edit is None else self._edits.index(edit)
+
+    def _chosen(self, index):
+        if index is not None and self._edits[index] is not self._current:
+            self._go_back(self._edits[index], index + 1)
 
     def update(self, state, values):
         """The edit on show has been moved: one comes back to an edit as one left it."""
