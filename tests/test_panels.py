@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import images
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
 from helpers.panels.faces import uploaded
 from helpers.panels.panel import panel_settings
@@ -43,13 +44,13 @@ def panel(domain, tmp_path):
 
     def optimize(domain, w_plus, prompt, *, objective="ours", steps=None, lambda_l2=None, lambda_id=None,
                  callback=None):
-        loss = []
+        loss, image = [], domain.generator(w_plus)
         asked.append((objective, steps, lambda_l2, lambda_id, w_plus))
         started.set()
         for step in range(1, steps + 1):
             go.wait(60)
             loss.append(1 / step)
-            if callback({"step": step, "steps": steps, "image": domain.generator(w_plus)}):
+            if callback({"step": step, "steps": steps, "image": image}):
                 break
         return w_plus + 0.3, {"loss": loss}
 
@@ -138,6 +139,20 @@ def test_an_own_file_is_opened_and_a_bad_one_is_one_line(panel):
     shown = panel.before.value
     upload(panel, b"not a picture")
     assert "not a picture" in panel.status.value and panel.before.value == shown
+
+
+def test_samples_need_no_landmarks_and_a_file_does(domain, panel, tmp_path, monkeypatch):
+    def fails(*args):
+        raise ValueError("No face was found.")
+
+    monkeypatch.setattr("helpers.images.face_landmarks", fails)
+    panel = OptimizationPanel(with_settings(domain, OURS, align=True), invert, panel.optimize, folder=tmp_path)
+    assert panel.chosen.name == panel.face.options[0][1]
+    upload(panel, domain.samples[0].read_bytes())
+    assert "No face was found" in panel.status.value
+    panel.faces.aligned.value = True
+    upload(panel, domain.samples[0].read_bytes())
+    assert panel.chosen.name.startswith("file")
 
 
 def test_uploads_of_both_ipywidgets():
@@ -421,7 +436,7 @@ def test_a_picture_of_ones_own_is_encoded_first(live):
     live.strength.value = -3
     assert live.after.value != before
     live.save_png.click()
-    assert "Saved" in live.status.value and len(list(live.saver.folder.glob("*.png"))) == 1
+    assert "Saved" in live.status.value and len(list(live.exports.saver.folder.glob("*.png"))) == 1
 
 
 def test_a_change_during_a_run_counts_when_it_has_ended(live):
@@ -553,20 +568,20 @@ def test_small_while_a_slider_moves_and_full_size_once_it_rests(drawn):
         drawn.strength.value = value
     assert drawn.sizes == [32] * 4
     small = drawn.after.value
-    drawn.rest.wait(60)
+    drawn.turns.rest.wait(60)
     assert drawn.sizes == [32] * 4 + [None] and drawn.after.value != small
     assert Image.open(BytesIO(drawn.after.value)).size == (512, 512)
 
 
 def test_where_nothing_is_drawn_small_there_is_no_second_drawing(live):
     live.strength.value = 1.0
-    assert live.rest._thread is None
+    assert live.turns.rest._thread is None
     assert Image.open(BytesIO(live.after.value)).size == (512, 512)
 
 
 def test_compare_draws_nothing_anew(drawn):
     drawn.strength.value = 1.0
-    drawn.rest.wait(60)
+    drawn.turns.rest.wait(60)
     before = len(drawn.sizes)
     drawn.compare.value = 0.4
     assert len(drawn.sizes) == before
@@ -581,6 +596,10 @@ def test_rest_waits_for_the_last_move():
         time.sleep(0.05)
     rest.wait(10)
     assert len(done) == 1 and done[0] - last >= 0.2
+    rest.move()
+    rest.cancel()
+    rest.wait(10)
+    assert len(done) == 1
     rest.move()
     rest.wait(10)
     assert len(done) == 2
@@ -629,7 +648,7 @@ def test_a_full_disk_is_one_line_and_the_edit_stays(panel, tmp_path, monkeypatch
 
 def test_a_folder_that_cannot_be_is_one_line(panel, tmp_path):
     (tmp_path / "file").write_text("")
-    panel.saver.folder = tmp_path / "file" / "pictures"
+    panel.exports.saver.folder = tmp_path / "file" / "pictures"
     run(panel)
     panel.save_png.click()
     assert "is not saved (Not a directory)" in panel.status.value and str(tmp_path) not in panel.status.value
@@ -641,12 +660,31 @@ def test_on_a_web_page_save_is_a_download(panel, tmp_path, monkeypatch, kind):
     panel.prompt.value = 'a "bald" <b>person</b>'
     run(panel)
     getattr(panel, f"save_{kind}").click()
-    assert f'href="data:image/{kind};base64,' in panel.saver.link.value
-    assert f'download="a-bald-b-person-b.{kind}"' in panel.saver.link.value and not list(tmp_path.iterdir())
+    assert f'href="data:image/{kind};base64,' in panel.exports.saver.link.value
+    assert f'download="a-bald-b-person-b.{kind}"' in panel.exports.saver.link.value and not list(tmp_path.iterdir())
     assert "downloads it" in panel.status.value
 
 
 # Grids
+
+
+def test_a_grid_has_its_tiles_in_order_beside_their_labels():
+    colours = torch.linspace(-1, 1, 6)[:, None, None, None].expand(-1, 3, 8, 8)
+    sheet = images.labelled_grid(colours, ["strength 0", "a very long row label of many words"],
+                                 ["one", "two words", "lambda_l2 0.001"], size=40)
+    pixels = np.asarray(sheet.convert("L")).astype(int)
+    shades = [round((level + 1) * 127.5) for level in torch.linspace(-1, 1, 6).tolist()]
+    found = [np.argwhere(pixels == shade) for shade in shades[1:-1]]  # labels are black, the rest white
+    assert all(len(places) >= 1600 for places in found)
+    rows, columns = np.round([np.median(places, axis=0) / 10 for places in found]).astype(int).T * 10
+    assert rows[0] == rows[1] < rows[2] == rows[3] and columns[2] < columns[0] == columns[3] < columns[1]
+    left, top = columns[2] - 20, rows[0] - 20  # where the tiles begin
+    assert (pixels[top:, :left - 5] < 100).any() and (pixels[:top - 5, left:] < 100).any()
+
+
+def test_a_grid_with_a_tile_missing_is_refused():
+    with pytest.raises(ValueError, match="2 rows and 3 columns need 6 images, got 5"):
+        images.labelled_grid(torch.zeros(5, 3, 8, 8), ["a", "b"], ["c", "d", "e"])
 
 
 def test_a_grid_of_strength_and_lambda(panel, tmp_path):
@@ -659,7 +697,8 @@ def test_a_grid_of_strength_and_lambda(panel, tmp_path):
     assert "Saved a-bald-person-ours-grid.png" in panel.status.value, panel.status.value
     picture = Image.open(tmp_path / "a-bald-person-ours-grid.png")
     assert picture.width > 4 * 256 and picture.height > 4 * 256 and picture.text["Strength"] == "0, 0.5, 1, 1.5"
-    assert shown(panel.sheet) and panel.sheet.value and panel.result is result and not panel.run.disabled
+    assert shown(panel.exports.sheet) and panel.exports.sheet.value
+    assert panel.result is result and not panel.run.disabled
 
 
 def test_a_grid_of_strength_and_network(mapper_panel, tmp_path, monkeypatch):
@@ -687,7 +726,6 @@ def test_a_grid_of_alpha_and_channels_or_threshold(live, monkeypatch):
 
 def grid_labels(monkeypatch):
     """The rows and columns of each grid from now on."""
-    from helpers import images
     labels, made = [], images.labelled_grid
     monkeypatch.setattr(images, "labelled_grid", lambda image, rows, columns, size: labels.extend([rows, columns])
                         or made(image, rows, columns, size))
@@ -725,7 +763,7 @@ def test_a_slider_moved_while_another_panel_runs_does_not_block(panel, live):
     assert "Busy" in live.status.value and not live.strength.disabled
     panel.go.set()
     panel.wait(60)
-    live.rest.wait(60)
+    live.turns.rest.wait(60)
     assert live.after.value != before and live.chosen.name == "random 2"  # drawn when it is free again
     assert "40 channels: move alpha" in live.status.value
 
@@ -772,7 +810,6 @@ def test_what_fails_on_a_slider_is_one_line(panel, monkeypatch, move):
         raise RuntimeError("out of memory\nat some place\nTraceback")
 
     monkeypatch.setattr(panel, "blended", fails)
-    monkeypatch.setattr(panel, "_show_drawn", fails)
     panel.observe(panel.compare, fails)
     move(panel)
     assert panel.status.value == '<span role="status">RuntimeError: out of memory</span>'
@@ -865,7 +902,7 @@ def test_a_hundred_random_actions(request, monkeypatch, kind, seed):
         assert "Traceback" not in panel.status.value and not failed, failed
     panel.stop.click()
     panel.wait(60)
-    panel.rest.wait(60)
+    panel.turns.rest.wait(60)
     assert not failed and not panel.run.disabled and panel.stop.disabled
     if kind == "panel":
         panel.steps.value = 1

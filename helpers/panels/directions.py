@@ -42,9 +42,9 @@ class GlobalPanel(FacePanel):
         for text in (self.prompt, self.neutral):
             self.observe(text, self.changed)
         for control in (self.threshold, self.channels):
-            self.observe(control, lambda: self._do("look up", self.look_up))
-        self.keep.on_click(lambda clicked: self._guard(self._keep))
-        self.forget.on_click(lambda clicked: self._guard(self._forget))
+            self.observe(control, lambda: self.turns.do("look up", self.look_up))
+        self.keep.on_click(lambda clicked: self.guard(self._keep))
+        self.forget.on_click(lambda clicked: self.guard(self._forget))
         self.arrange(self.neutral, self.threshold, self.channels, self.keep, self.forget)
 
     def _of(self, method):
@@ -128,9 +128,9 @@ class GlobalPanel(FacePanel):
             step = self._direction(prompt, objective, value)
             yield f"{left.description} {value:g}", lambda alpha, step=step: self._stepped(alpha, step, self.domain.draw)
 
-    def description(self, **more):
-        below = [sentence for sentence, _ in self.kept]
-        return super().description(**more) | ({"Below": ", ".join(below)} if below else {})
+    def description(self):
+        below = ", ".join(sentence for sentence, _ in self.kept)
+        return super().description() | ({"Below": below} if below else {})
 
     def _keep(self):
         if self.ready():
@@ -142,4 +142,4 @@ class GlobalPanel(FacePanel):
 
     def _forget(self):
         self.kept = []
-        self._do("look up", self.look_up)
+        self.turns.do("look up", self.look_up)

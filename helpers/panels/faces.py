@@ -51,9 +51,9 @@ class FaceSource:
         self.widgets = [self.choice, self.another, self.upload, *([self.aligned] if domain.align else [])]
 
     def ask(self):
-        """Ask for what the list of faces says."""
+        """Ask for what the list of faces says; the domain's samples are cut out as they should be."""
         name = self.choice.value
-        self.chosen(self._random if name == "random" else lambda: self._open(name, name, self.domain.align))
+        self.chosen(self._random if name == "random" else lambda: self._open(name, name, align=False))
 
     def show(self, face):
         """Have the list of faces say which face is on show; it cannot say so of a file."""

@@ -154,6 +154,11 @@ class Rest:
                 self._thread = threading.Thread(target=self._wait, daemon=True)
                 self._thread.start()
 
+    def cancel(self):
+        """Do nothing until the next move."""
+        with self._lock:
+            self._due = None
+
     def wait(self, seconds=None):
         """Wait until the action has been done."""
         thread = self._thread
@@ -173,3 +178,55 @@ class Rest:
                 time.sleep(left)
             else:
                 self._action()
+
+
+class Turns:
+    """What the networks are needed for at once, or else when they are free again.
+
+    Args:
+        work: the panel's own `Work`.
+        say: gets a sentence about what must wait, and what goes wrong.
+        draw: draws the panel's picture at full size; done when all else is.
+    """
+
+    ORDER = ("face", "look up", "picture")  # what is looked up is for the face, and the picture for both
+
+    def __init__(self, work, say, draw):
+        self._work, self._say, self._draw = work, say, draw
+        self._waiting = {}  # {name: action}
+        self.rest = Rest(self._rested)
+
+    def do(self, name, action):
+        """Do it now, or when the networks are free again; of several with one name, the last."""
+        self._waiting[name] = action
+        if self._work.busy:
+            self._say("A run is under way: this counts when it has ended.")
+        else:
+            self._do_all()
+
+    def waits(self, name):
+        return name in self._waiting
+
+    def catch_up(self):
+        """A run has ended, or a slider has rested: do what waits, and draw at full size."""
+        self._waiting["picture"] = self._draw
+        self._do_all()
+
+    def _do_all(self):
+        for name in self.ORDER:
+            action = self._waiting.pop(name, None)
+            try:
+                if action:
+                    action()
+            except Busy:
+                self._waiting.setdefault(name, action)
+                self._say("Busy: another run is under way. This counts when it has ended.")
+                return self.rest.move()
+            except Exception as error:
+                self._say(sentence(error))
+
+    def _rested(self):
+        if MODELS.wait():
+            self._say("The other run has ended.")
+        if not self._work.busy:
+            self.catch_up()
