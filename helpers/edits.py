@@ -73,6 +73,6 @@ def edit_folder(domain, source, target, edits, say=print):
         w_plus, _ = invert(domain, picture)
         with torch.no_grad():
             image = domain.generator.synthesize(apply_edits(domain, domain.generator.styles(w_plus), edits))
-        images.free_name(target / f"{path.name.replace('.', '-')}.png").write_bytes(images.to_png(image))
+        images.write_new(target, path.name.replace(".", "-"), "png", images.to_png(image))
         count += 1
     return count

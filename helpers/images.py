@@ -3,11 +3,15 @@
 import base64
 from functools import lru_cache
 from io import BytesIO
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
 from IPython.display import display
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from .domains import LANDMARKS
 from .fetching import fetch
@@ -151,43 +155,52 @@ def to_pil(image, size=None):
     return picture
 
 
-FONT = 12  # px, of the labels
+def labelled_grid(image, rows, columns, size=96):
+    """images [N, 3, R, R], row by row -> a PIL picture with a label before each row and above each column.
 
-
-def _wrapped(text, width, font):
-    """A text in lines that fit a width in pixels; a word that is wider stands alone."""
-    lines = [""]
-    for word in str(text).split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines)
-
-
-def labelled_grid(images, rows, columns, size=96):
-    """images [len(rows) * len(columns), 3, R, R], row by row -> one PIL picture with a label on each row and column.
-
-    Args: rows, columns: the labels, anything that has a text; size: the side of a tile in pixels.
-    Raises: ValueError if there are more or fewer images than the labels say.
+    Args:
+        rows, columns: labels, anything that has a text; N is the product of their lengths. Long ones are broken
+            between words.
+        size: side of each image in pixels.
     """
-    if len(images) != len(rows) * len(columns):
-        raise ValueError(f"{len(rows)} rows of {len(columns)} tiles need as many images, not {len(images)}.")
-    font = ImageFont.load_default(FONT)
-    names = [_wrapped(label, 130, font) for label in rows]
-    heads = [_wrapped(label, size - 4, font) for label in columns]
-    left = 8 + max((round(font.getlength(line)) for name in names for line in name.split("\n")), default=0)
-    top = 8 + (FONT + 5) * max(head.count("\n") + 1 for head in heads)
-    sheet = Image.new("RGB", (left + len(columns) * size, top + len(rows) * size), "white")
-    draw = ImageDraw.Draw(sheet)
-    for j, head in enumerate(heads):
-        draw.multiline_text((left + (j + 0.5) * size, top - 4), head, "black", font, "md", align="center")
-    for i, name in enumerate(names):
-        draw.multiline_text((left - 5, top + (i + 0.5) * size), name, "black", font, "rm", align="right")
+    if len(image) != len(rows) * len(columns):
+        raise ValueError(f"{len(rows)} rows and {len(columns)} columns need {len(rows) * len(columns)} images, got "
+                         f"{len(image)}.")
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), max(11, size // 16))
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def box(text):
+        """The width and height that a text takes, with a margin."""
+        left, _, right, bottom = pen.multiline_textbbox((0, 0), text, font)
+        return round(right - left) + 8, round(bottom) + 6
+
+    rows, columns = ([_broken(str(label), font, size) for label in labels] for labels in (rows, columns))
+    width = max(size, *(box(label)[0] for label in columns))
+    left, top = max(box(label)[0] for label in rows), max(box(label)[1] for label in columns)
+    heights = [max(size, box(label)[1]) for label in rows]
+    sheet = Image.new("RGB", (left + len(columns) * width, top + sum(heights)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, label in enumerate(columns):
+        pen.multiline_text((left + (i + 0.5) * width, top - 4), label, "black", font, anchor="md", align="center")
+    for i, label in enumerate(rows):
+        y = top + sum(heights[:i])
+        pen.multiline_text((left - 4, y + heights[i] / 2), label, "black", font, anchor="rm", align="right")
         for j in range(len(columns)):
-            sheet.paste(to_pil(images[i * len(columns) + j], size), (left + j * size, top + i * size))
+            tile = to_pil(image[i * len(columns) + j], size)
+            sheet.paste(tile, (left + j * width + (width - size) // 2, y + (heights[i] - tile.height) // 2))
     return sheet
+
+
+def _broken(text, font, width):
+    """A text with line breaks between words, so that no line but one long word is wider than `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width - 8:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def show(images, rows, columns, alt, size=96):
@@ -211,10 +224,13 @@ def to_jpeg(image, size=None, quality=90):
     return buffer.getvalue()
 
 
-def to_png(image, size=None):
-    """image [3, H, W] or [1, 3, H, W] -> bytes of a PNG."""
-    buffer = BytesIO()
-    to_pil(image, size).save(buffer, "PNG")
+def to_png(image, text=None):
+    """image [3, H, W], [1, 3, H, W] or a PIL picture -> bytes of a PNG; `text`, {keyword: sentence}, goes along."""
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
+    picture, buffer = image if isinstance(image, Image.Image) else to_pil(image), BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
 
 
@@ -225,3 +241,20 @@ def to_gif(images, size=None, seconds=0.1):
     buffer = BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=round(seconds * 1000), loop=0)
     return buffer.getvalue()
+
+
+def write_new(folder, stem, kind, content):
+    """Write bytes as stem.kind, or stem-2.kind and so on: never over a file that is there. Returns the path."""
+    for number in count(1):
+        path = Path(folder) / (f"{stem}.{kind}" if number == 1 else f"{stem}-{number}.{kind}")
+        try:
+            file = path.open("xb")  # fails if it exists, whoever wrote it
+        except FileExistsError:
+            continue
+        try:
+            with file:
+                file.write(content)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return path

@@ -36,7 +36,8 @@ def half_type(device):
 def _processor():
     """The flags of a Linux machine's processor; empty elsewhere."""
     path = Path("/proc/cpuinfo")
-    return next((line for line in path.read_text().splitlines() if line.startswith("flags")), "") if path.exists() else ""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line for line in lines if line.startswith("flags")), "")
 
 
 class HalfPrecision:

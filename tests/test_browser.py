@@ -39,19 +39,28 @@ def start_server(command, log, **environment):
     raise AssertionError(f"no answer on port {port}: {log.read_text()[-2000:]}")
 
 
-def panel_alone(name):
-    """A notebook's panel with what it needs and nothing more: its own set-up, imports, definitions and panel cell.
+SET_UP = """import sys
+sys.path.insert(0, "..")
+from helpers.domains import load_domain
+from helpers.inversion import invert
+from helpers.latents import random_w_plus
+from helpers.methods import apply_mapper, find_mapper, global_direction, optimize_latent, train_mapper
+from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
 
-    All else that a notebook shows, nbval runs; only here are keys pressed and a mouse moved.
-    """
-    cells = [cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
-             if cell.cell_type == "code"]
-    defined = f'from helpers.notebook_code import notebook_code\nglobals().update(notebook_code("{name}"))'
-    if name.startswith("02"):
-        defined += "\nlatents = training_latents(domain, count=40)"
-    panel = next(source for source in cells if "Panel(domain, invert" in source)
+domain = load_domain()"""
+PANELS = {
+    "01": "OptimizationPanel(domain, invert, optimize_latent)",
+    "02": """MapperPanel(domain, invert, lambda prompt, objective: find_mapper(domain, prompt),
+            lambda prompt, objective, callback: train_mapper(
+                domain, prompt, random_w_plus(domain, 40, seed=0), objective=objective, callback=callback)[0],
+            apply_mapper)""",
+    "03": "GlobalPanel(domain, invert, global_direction)"}
+
+
+def panel_alone(name):
+    """A notebook's panel and nothing else: what else a notebook shows, nbval runs; here keys and a mouse are moved."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)
-                                               for source in (*cells[:2], defined, panel)])
+                                               for source in (SET_UP, PANELS[name[:2]])])
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return notebook
 
@@ -211,6 +220,9 @@ def test_optimization(panel, house):
     panel.slide("compare", "ArrowRight", 50)
     panel.wait_for_change(half)
     panel.shot("compared")
+    panel.button("the paper's").click()
+    assert panel.value("steps") == "300" and panel.value("lambda_l2") == "0.0080"
+    panel.button("ours").click()
     panel.button("Save PNG").click()
     panel.wait_for("Saved")
     assert (house / "notebooks" / "a-person-with-sunglasses.png").stat().st_size > 1000
@@ -279,7 +291,7 @@ def test_directions(panel):
     panel.type("an angry person").press("Tab")  # found at once, without a run
     panel.wait_for("an angry person, ")
     picture = panel.wait_for_change(picture)
-    for label, key in (("alpha", "ArrowRight"), ("beta", "ArrowLeft")):
+    for label, key in (("alpha", "ArrowRight"), ("channels", "ArrowLeft")):
         panel.slide(label, key, 20)
         picture = panel.wait_for_change(picture)
     panel.button("Keep this edit").click()
