@@ -20,8 +20,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-ACTIVATION_GAIN = sqrt(2)  # leaky ReLU halves the variance of its input; this restores it
+SLOPE, ACTIVATION_GAIN = 0.2, sqrt(2)  # leaky ReLU about halves the variance of its input; the gain restores it
 
 
 def half_type(device):
@@ -81,28 +82,98 @@ class EqualLinear(nn.Module):
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
-def modulated_conv(x, weight, style, bias, *, demodulate=True, up=False):
-    """Convolve each sample with its own weights, W' = style * W, rescaled to unit norm (1912.04958, section 2.2).
+class FoldedScale(torch.autograd.Function):
+    """x [1, C, H, W] unchanged; backward, the gradient of a scale [1, C] that was folded into the weight behind it.
 
-    Scaling the input by the style and the output by the norm is the same as scaling the weights, and
-    needs one ordinary convolution for the whole batch.
-
-    Args: x [N, I, H, W]; weight [O, I, K, K]; style [N, I]; bias [O, 1, 1], or as large as the result.
-    Returns [N, O, H, W], or [N, O, 2H, 2W] with `up`.
+    With the scale inside the weight, x's gradient g is scale * dL/d(scale * x), so that the sum of x * g over a channel
+    is scale * dL/dscale. Neither scale * x nor a weight's gradient, which costs as much as a convolution, is computed.
     """
-    if demodulate:
-        if x.dtype == torch.float16:  # keep the intermediate result inside half precision's range
-            weight = weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True)
-            style = style / style.abs().amax(dim=1, keepdim=True)
-        norm = torch.rsqrt(style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8)
-    x = x * style.to(x.dtype)[:, :, None, None]
-    weight = weight.to(x.dtype)
+
+    @staticmethod
+    def forward(ctx, x, scale):
+        ctx.save_for_backward(x, scale)
+        return x.detach()  # a view would lose the order of channels_last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, scale = ctx.saved_tensors
+        return grad, (x * grad).sum(dim=(2, 3), dtype=scale.dtype) / scale
+
+
+def fold(x, weight, scale):
+    """(x', weight') in x's dtype with conv(x', weight') = conv(x * scale, weight).
+
+    Of one image and its own weight, the smaller is scaled; a batch has one weight for all of its images.
+
+    Args: x [N, I, H, W]; weight [O, I, K, K], or [I, 1, K, K] of a convolution of each channel by itself; scale [N, I].
+    """
+    if len(x) > 1 or x.numel() < weight.numel():
+        return x * scale.to(x.dtype)[:, :, None, None], weight.to(x.dtype)
+    smallest = 1e-3 if x.dtype == torch.float16 else 1e-7
+    scale = scale + 2 * smallest * (scale.abs() < smallest)  # FoldedScale divides by it
+    factor = scale.detach()[:, :, None, None]
+    return FoldedScale.apply(x, scale), (weight * factor).to(x.dtype)
+
+
+class Activation(torch.autograd.Function):
+    """leaky_relu(x * norm + bias + noise), in the memory of x, clamped where `clamp` is not None.
+
+    Only the result y is kept: leaky ReLU has slope y / input, so that the sum of input * dL/dinput is that of
+    y * dL/dy. Args: x [N, C, H, W]; norm [N, C]; bias [C]; noise [1 or N, 1, H, W] or None.
+    """
+
+    @staticmethod
+    def forward(ctx, x, norm, bias, noise, clamp):
+        x.mul_(norm[:, :, None, None]).add_(bias[:, None, None])
+        if noise is not None:
+            x.add_(noise)
+        y = F.leaky_relu_(x, SLOPE)
+        if clamp is not None:
+            y.clamp_(-clamp, clamp)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(y, norm, bias, noise)
+        ctx.clamp = clamp
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        y, norm, bias, noise = ctx.saved_tensors
+        if ctx.clamp is not None:
+            grad = grad.masked_fill(y.abs() >= ctx.clamp, 0)
+        inner = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)
+        total, by_noise = inner.sum(dim=(2, 3), dtype=norm.dtype), None
+        by_norm = (grad * y).sum(dim=(2, 3), dtype=norm.dtype) - total * bias
+        if noise is not None:
+            by_norm -= torch.einsum("nchw,nhw->nc", inner, noise[:, 0].to(inner.dtype))
+            if ctx.needs_input_grad[3]:
+                by_noise = inner.sum(dim=1, keepdim=True, dtype=noise.dtype).sum_to_size(noise.shape)
+        return inner.mul_(norm[:, :, None, None]), by_norm / norm, total.sum(dim=0), by_noise, None
+
+
+def modulated_layer(x, weight, style, bias, noise=None, *, up=False, clamp=None):
+    """Convolve each image with its own weights, W' = style * W, rescaled to unit norm (1912.04958, section 2.2); then
+    noise, bias and leaky ReLU.
+
+    Scaling the input by the style and the output by the norm is the same as scaling the weights, and needs one ordinary
+    convolution for the whole batch.
+
+    Args: x [N, I, H, W]; weight [O, I, 3, 3]; style [N, I]; bias [O]; noise [1 or N, 1, H', W'] or None.
+    Returns [N, O, H', W'], where H' = H, or 2H with `up`.
+    """
+    if x.dtype == torch.float16:  # keep the intermediate result inside half precision's range
+        weight = weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+        style = style / style.abs().amax(dim=1, keepdim=True)
+    norm = torch.rsqrt(style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8)
+    x, weight = fold(x, weight, style)
     if up:
         x = smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
     else:
-        x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    bias = bias.to(x.dtype)
-    return torch.addcmul(bias, x, norm.to(x.dtype)[:, :, None, None]) if demodulate else x + bias
+        x = F.conv2d(x, weight, padding=1)
+    # The gain comes before leaky ReLU, which it passes unchanged, on what is small.
+    noise = None if noise is None else noise * ACTIVATION_GAIN
+    return Activation.apply(x, norm * ACTIVATION_GAIN, bias * ACTIVATION_GAIN, noise, clamp)
 
 
 def smooth(x):
@@ -133,14 +204,11 @@ class ConvLayer(nn.Module):
         self.up = up
 
     def forward(self, x, style, noise="constant", clamp=None):
-        bias = self.bias[:, None, None]
-        if noise == "constant":
-            bias = bias + self.noise * self.noise_strength
-        elif noise == "random":
-            bias = bias + torch.randn(len(x), 1, *self.noise.shape, device=x.device) * self.noise_strength
-        x = modulated_conv(x, self.weight, style, bias, up=self.up)
-        x = F.leaky_relu(x, 0.2) * ACTIVATION_GAIN
-        return x if clamp is None else x.clamp(-clamp, clamp)
+        field = {"constant": self.noise[None, None], "none": None}.get(noise)
+        if noise == "random":
+            field = torch.randn(len(x), 1, *self.noise.shape, device=x.device)
+        field = None if field is None else field * self.noise_strength
+        return modulated_layer(x, self.weight, style, self.bias, field, up=self.up, clamp=clamp)
 
 
 class ToRGB(nn.Module):
@@ -153,8 +221,9 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x, style, clamp=None):
-        style = style / sqrt(style.shape[1])
-        x = modulated_conv(x, self.weight, style, self.bias[:, None, None], demodulate=False)
+        x, weight = fold(x, self.weight, style / sqrt(style.shape[1]))
+        # A product of matrices: with three outputs, several times as fast backward as a convolution.
+        x = F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), self.bias.to(x.dtype)).permute(0, 3, 1, 2)
         x = x if clamp is None else x.clamp(-clamp, clamp)
         return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -183,7 +252,7 @@ class StyleGenerator(nn.Module):
             raise ValueError(f"z must be [N, {self.z_dim}], got {list(z.shape)}.")
         w = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.mapping:
-            w = F.leaky_relu(layer(w), 0.2) * ACTIVATION_GAIN
+            w = F.leaky_relu(layer(w), SLOPE) * ACTIVATION_GAIN
         return w if truncation == 1 else self.w_avg.lerp(w, truncation)
 
     def broadcast(self, w):

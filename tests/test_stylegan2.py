@@ -3,7 +3,7 @@ import torch
 from conftest import golden
 
 from helpers.checkpoints import from_nvidia_state, load_generator, save_module
-from helpers.stylegan2 import Generator, modulated_conv, upsample
+from helpers.stylegan2 import Generator, upsample
 
 
 def tiny(**options):
