@@ -66,7 +66,7 @@ def train_and_keep(domain, prompt, latents, objective="ours", callback=None, **o
     path = mapper_path(domain, prompt, MINE, objective)
     run = path.with_suffix(".run")
     mapper, history = train_mapper(domain, prompt, latents, objective=objective, path=run, callback=callback, **options)
-    if len(history["loss"]) == mapper_settings(domain, objective, **options).steps:  # not stopped before its end
+    if len(history["loss"]) == mapper_settings(domain, objective, steps=options.get("steps")).steps:  # not stopped before its end
         try:
             save_mapper(path, mapper, domain, prompt, objective)
             run.unlink(missing_ok=True)

@@ -44,6 +44,10 @@ class Run:
         for name, value in {**terms, "loss": loss}.items():
             self.history.setdefault(name, []).append(value.mean().item())
 
+    def state(self, image, steps):
+        """What a callback gets after a step."""
+        return {"step": self.step, "steps": steps, "loss": self.history["loss"][-1], "image": image}
+
     def look(self, terms):
         """Note the held-out loss, and keep the weights if it is the lowest so far."""
         loss = sum(terms.values()).mean().item()

@@ -30,12 +30,11 @@ THREADS = max(1, (os.cpu_count() or 1) // 2)  # of a visitor's kernel; several r
 def networks():
     """(domain, global_direction), loaded once, with what the first direction finds out for all others."""
     from helpers.domains import load_domain
-    from helpers.notebook_code import notebook_code
+    from helpers.methods import global_direction
 
     domain = load_domain(device="cpu")  # what a GPU holds cannot be forked
-    direction = notebook_code("03_global_directions")["global_direction"]
-    direction(domain, domain.neutral, domain.prompts[0])
-    return domain, direction
+    global_direction(domain, domain.neutral, domain.prompts[0])
+    return domain, global_direction
 
 
 def panel():

@@ -110,10 +110,7 @@ EVERY = 25  # steps between two looks at the held-out latents
 
 def training_loop(run, terms_of, training, held_out, settings, seed, callback=None):
     """Take a `Run` to its last step, or as far as Ctrl-C or the callback let it come."""
-    def look():
-        with torch.no_grad():
-            run.look(terms_of(run.module, held_out, range(settings.views))[0])
-
+    look = torch.no_grad()(lambda: run.look(terms_of(run.module, held_out, range(settings.views))[0]))
     if run.step == 0:
         look()
     try:
@@ -126,9 +123,7 @@ def training_loop(run, terms_of, training, held_out, settings, seed, callback=No
             if run.step % EVERY == 0 or run.step == settings.steps:
                 look()
                 run.save()
-            state = {"step": run.step, "steps": settings.steps, "loss": run.history["loss"][-1],
-                     "image": image.detach()}
-            if callback and callback(state):
+            if callback and callback(run.state(image.detach(), settings.steps)):
                 break
     except KeyboardInterrupt:
         pass
@@ -148,31 +143,36 @@ def split_latents(latents, batch):
     """Numbers of the latents to train on, and of those held out: one in ten, 16 at most."""
     held_out = min(16, max(1, len(latents) // 10))
     if len(latents) - held_out < batch:
-        raise ValueError(f"The training set has {len(latents)} latents, {held_out} of them held out: too few for a "
-                         f"batch of {batch}. Give more pictures, or a smaller batch.")
+        raise ValueError(f"The training set has {len(latents)} latents, {held_out} of them held out: "
+                         f"too few for a batch of {batch}. Give more pictures, or a smaller batch.")
     return torch.arange(held_out, len(latents)), torch.arange(held_out)
 
 
+@torch.no_grad()
+def before_the_edit(domain, latents, settings, resolution):
+    """CLIP's vectors [N, views, D] of the latents' augmented images, and their persons [N, D]."""
+    features, persons = [], []
+    for part in latents.split(8):
+        image = domain.generator(part, resolution=resolution)
+        features.append(torch.stack([domain.clip.encode_image(augment(image, seed))
+                                     for seed in range(settings.views)], dim=1))
+        persons.append(domain.identity(image) if domain.identity else image.new_zeros(len(image), 1))
+    return torch.cat(features), torch.cat(persons)
+
+
 def our_objective(domain, prompt, latents, settings, resolution):
-    """As `paper_objective`, with notebook 1's change instead of a place; steps count in standard
-    deviations."""
+    """As `paper_objective`, with notebook 1's change instead of a place, in standard deviations."""
     space, direction = w_space(domain.generator), text_direction(domain, prompt)
-    goal, features, persons = settings.goal * suggestion(domain, prompt)[1], [], []
-    with torch.no_grad():
-        for part in latents.split(8):
-            image = domain.generator(part, resolution=resolution)
-            features.append(torch.stack([domain.clip.encode_image(augment(image, seed))
-                                         for seed in range(settings.views)], dim=1))
-            persons.append(domain.identity(image) if domain.identity else image.new_zeros(len(image), 1))
-    features, persons = torch.cat(features), torch.cat(persons)
+    features, persons = before_the_edit(domain, latents, settings, resolution)
+    goal = settings.goal * suggestion(domain, prompt)[1]
 
     def terms_of(mapper, index, seeds):
         step = mapper_step(domain, mapper, latents[index])
         image = domain.generator(latents[index] + step, resolution=resolution)
-        moved = sum(domain.clip.encode_image(augment(image, seed)) - features[index, seed]
-                    for seed in seeds) / len(seeds)
-        terms = {"clip": change_distance(moved, direction, goal, settings.sideways),
-                 "latent": settings.lambda_l2 * (space.position(space.mean + step)).square().mean(dim=(1, 2))}
+        moved = sum(domain.clip.encode_image(augment(image, seed)) - features[index, seed] for seed in seeds)
+        change = change_distance(moved / len(seeds), direction, goal, settings.sideways)
+        length = space.position(space.mean + step, mapper.config["dim"]).square().mean(dim=(1, 2))
+        terms = {"clip": change, "latent": settings.lambda_l2 * length}
         if domain.identity:
             terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), persons[index])
         return terms, image
@@ -218,16 +218,13 @@ def train_mapper(domain, prompt, latents, *, objective="ours", steps=None, batch
                  lambda_l2=None,
                  lambda_id=None, networks=("coarse", "medium", "fine"), seed=0, resolution=None, path=None,
                  callback=None, accelerator=None):
-    """Train a mapper for a prompt on latents [N, L, w_dim], or go on with the run in the file `path` (method
-    2).
+    """Train a mapper for a prompt on latents [N, L, w_dim], or go on with the run in `path` (method 2).
 
     Args:
         objective: "ours", or "paper" as its authors run it.
         steps, batch, rate, lambda_l2, lambda_id: in place of the domain's settings (or the authors').
-        resolution: where the generator stops; without it, ours stops at `domain.draw` and the paper's
-        nowhere.
-        callback: gets {"step", "steps", "loss", "image"} after each step, and may return True to stop;
-        Ctrl-C stops too.
+        resolution: where the generator stops; else ours stops at `domain.draw`, the paper's nowhere.
+        callback: gets {"step", "steps", "loss", "image"} after each step; True stops, as does Ctrl-C.
         accelerator: of Hugging Face accelerate, shares each batch between processes.
 
     Returns: the mapper with the lowest held-out loss so far, and history, {term: list}.

@@ -3,6 +3,7 @@
 Written by `make export` from notebooks/01_latent_optimization.ipynb: edit that.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
 
@@ -22,33 +23,28 @@ from helpers.settings import PAPER_OPTIMIZATION
 
 
 def descend(x, draw, objective, *, steps, rate, callback=None):
-    """Gradient descent on x [N, ...]. Returns the best x of each image so far, and {term: list of means}.
+    """Gradient descent on x [N, ...]: the best x of each image so far, and {term: list of means}.
 
-    `objective(x, image)` gives {term: weighted distances [N]}. Ctrl-C, or a callback that returns True, ends
-    it early.
-    """
+    `objective(x, image)` gives {term: distances [N]}; Ctrl-C, or True from the callback, ends it."""
     x = x.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=rate)
-    best, best_loss, history = x.detach().clone(), torch.full([len(x)], float("inf"),
-                                                              device=x.device), {"loss": []}
-    try:
+    best, history = x.detach().clone(), {"loss": []}
+    best_loss = torch.full([len(x)], float("inf"), device=x.device)
+    with suppress(KeyboardInterrupt):
         for step in range(1, steps + 1):
-            image = draw(x)
-            terms = objective(x, image)
+            terms = objective(x, image := draw(x))
             loss = sum(terms.values())
             keep = loss < best_loss
             best[keep], best_loss[keep] = x.detach()[keep], loss.detach()[keep]
             for name, value in {**terms, "loss": loss}.items():
                 history.setdefault(name, []).append(value.mean().item())
-            if callback and callback({"step": step, "steps": steps, "image": image.detach(),
-                                      "loss": history["loss"][-1]}):
+            state = {"step": step, "steps": steps, "image": image.detach(), "loss": history["loss"][-1]}
+            if callback and callback(state):
                 break
             optimizer.param_groups[0]["lr"] = learning_rate(step, steps + 1, rate)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
-    except KeyboardInterrupt:
-        pass
     return best, history
 
 
