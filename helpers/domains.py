@@ -17,7 +17,7 @@ from .encoder import Encoder
 from .fetching import PackageSource, Source, Unavailable, check_cached, fetch, record, sha256_of
 from .identity import IdentityNetwork
 from .judging import AttributeClassifier
-from .settings import PAPER_DIRECTIONS, Directions, Encoding, MapperTraining, Optimization, Settings, from_card
+from .settings import PAPER_DIRECTIONS, Directions, Encoding, Gallery, MapperTraining, Optimization, Settings, from_card
 from .stylegan2 import Generator, half_type
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -121,6 +121,7 @@ def published_settings(draw, swept):
     guess = {"all": "guess, by analogy with faces"}
     return Settings(
         Encoding(steps=200, rate=0.15, features=0.2, prior=2e-4, jitter=0.3, origin=guess),
+        Gallery(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200, sideways=300, origin=guess),
         Optimization(steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, start=1.0, goal=1.3, sideways=0.1, views=8,
                      at_once=2, origin=guess),
         MapperTraining(steps=300, batch=8 if draw is None else 2, rate=1.0, lambda_l2=0.03, lambda_id=0.1, start=1.0,

@@ -58,10 +58,10 @@ GALLERY_SEED = 77
 def gallery(domain):
     """Random faces, so that a sentence can be looked up among them: w [N, w_dim], and CLIP's vectors [N, D].
 
-    How many, and their truncation, are settings of method 3. The vectors come with the embedded domains; with another
+    How many, and their truncation, are settings. The vectors come with the embedded domains; with another
     CLIP they are computed once, at `domain.draw`.
     """
-    settings = domain.settings.directions
+    settings = domain.settings.gallery
     w = random_w_plus(domain, settings.samples, GALLERY_SEED, truncation=settings.psi)[:, 0]
     if domain.gallery is not None:
         return w, domain.gallery.to(w)
@@ -70,14 +70,33 @@ def gallery(domain):
     return w, torch.cat(features)
 
 
-def suggestion(domain, prompt):
-    """The offset [K] from the average face to those that fit the prompt best, in standard deviations, and their gain.
+@lru_cache(maxsize=2)
+def linear_model(domain):
+    """How CLIP's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
 
-    Gain: how much better they fit, in CLIP's cosine along the sentence's direction; at least a thousandth, since the
-    neutral sentence itself gains nothing.
+    Ridge regression over the gallery: one linear map in place of the generator and CLIP.
     """
-    w, features = gallery(domain)
-    v, score = w_space(domain.generator).position(w), features @ text_direction(domain, prompt)
-    best = score.topk(round(domain.settings.directions.share * len(score))).indices
-    gain = (score[best].mean() - score.mean()).item()
-    return v[best].mean(dim=0) - v.mean(dim=0), max(gain, 1e-3)
+    settings, (w, features) = domain.settings.gallery, gallery(domain)
+    v = w_space(domain.generator).position(w, settings.axes)
+    v, features = v - v.mean(dim=0), features - features.mean(dim=0)
+    ridge = settings.ridge * torch.eye(v.shape[1], device=v.device)
+    return torch.linalg.solve(v.T @ v + ridge, v.T @ features).T
+
+
+def suggestion(domain, prompt):
+    """The offset [K] in standard deviations that makes an image fit the prompt, and its gain in CLIP's cosine.
+
+    Of all steps that, by the linear model, move CLIP's vector by the gain along the sentence's direction, it is the one
+    that is likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed.
+    The gain is that of the 5 % (`share`) of the gallery that fit best; at least a thousandth, since the neutral
+    sentence itself gains nothing.
+    """
+    settings, direction = domain.settings.gallery, text_direction(domain, prompt)
+    score = gallery(domain)[1] @ direction
+    gain = max((score.topk(round(settings.share * len(score))).values.mean() - score.mean()).item(), 1e-3)
+    model = linear_model(domain)
+    along = direction @ model
+    sideways = model - direction[:, None] * along
+    price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
+    step = torch.linalg.solve(price, along)
+    return step * gain / (along @ step), gain

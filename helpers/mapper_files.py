@@ -66,7 +66,8 @@ def train_and_keep(domain, prompt, latents, objective="ours", callback=None, **o
     path = mapper_path(domain, prompt, MINE, objective)
     run = path.with_suffix(".run")
     mapper, history = train_mapper(domain, prompt, latents, objective=objective, path=run, callback=callback, **options)
-    if len(history["loss"]) == mapper_settings(domain, objective, steps=options.get("steps")).steps:  # not stopped before its end
+    steps = mapper_settings(domain, objective, steps=options.get("steps")).steps
+    if len(history["loss"]) == steps:  # not stopped before its end
         try:
             save_mapper(path, mapper, domain, prompt, objective)
             run.unlink(missing_ok=True)

@@ -16,6 +16,19 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """`latents.gallery` and `latents.suggestion`: random images, and what a sentence makes of them."""
+
+    samples: int
+    psi: float  # their truncation
+    share: float  # of them that count as fitting a sentence
+    axes: int  # how many of W's principal axes a suggestion uses
+    ridge: float  # of the linear model of CLIP's vectors, in images
+    sideways: float  # price of what else moves for CLIP
+    origin: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Optimization:
     """Method 1, `optimize_latent`. The last six belong to our objective; the paper has none of them."""
 
@@ -60,9 +73,6 @@ class Directions:
     threshold: float | None = None  # channels of a smaller relevance are left out: beta in the paper
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
-    samples: int = 2000  # random images for "samples"
-    psi: float = 1.0  # their truncation
-    share: float = 0.05  # of them that count as fitting the sentence
     origin: dict[str, str] = None
 
 
@@ -71,6 +81,7 @@ class Settings:
     """All settings of a domain."""
 
     encoding: Encoding
+    gallery: Gallery
     optimization: Optimization
     mapper: MapperTraining
     directions: Directions

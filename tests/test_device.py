@@ -30,8 +30,8 @@ def gpu():
     with pretend_gpu(bfloat16=False) as places, pytest.MonkeyPatch.context() as patch:
         domain = load_domain("avatars", "cuda")
         one, two, three = optimization, mapper, directions
-        for module in (latents.w_space, latents.gallery, three.style_statistics, three.standard_codes,
-                       three.relevance_of, three.derivative_lengths, sweeps.find_sweep):
+        for module in (latents.w_space, latents.gallery, latents.linear_model,
+                       three.style_statistics, three.relevance_of, three.derivative_lengths, sweeps.find_sweep):
             module.cache_clear()
         patch.setattr(three, "IMAGES", 4)
         # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
