@@ -83,15 +83,17 @@ def linear_model(domain):
     return torch.linalg.solve(v.T @ v + ridge, v.T @ features).T
 
 
-def suggestion(domain, prompt):
+def suggestion(domain, prompt, direction=None):
     """The offset [K] in standard deviations that makes an image fit the prompt, and its gain in CLIP's cosine.
 
     Of all steps that, by the linear model, move CLIP's vector by the gain along the sentence's direction, it is the one
     that is likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed.
     The gain is that of the 5 % (`share`) of the gallery that fit best; at least a thousandth, since the neutral
-    sentence itself gains nothing.
+    sentence itself gains nothing. `direction` [D]: of the sentence, if it is not from the neutral one.
     """
-    settings, direction = domain.settings.gallery, text_direction(domain, prompt)
+    settings = domain.settings.gallery
+    if direction is None:
+        direction = text_direction(domain, prompt)
     score = gallery(domain)[1] @ direction
     gain = max((score.topk(round(settings.share * len(score))).values.mean() - score.mean()).item(), 1e-3)
     model = linear_model(domain)

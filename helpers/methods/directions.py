@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers.domains import DATA
-from helpers.latents import gallery, random_w_plus
+from helpers.latents import random_w_plus, suggestion, w_space
 from helpers.stylegan2 import half_type
 from helpers.sweeps import find_sweep, visit
 
@@ -117,21 +117,13 @@ def sweep_relevance(domain, neutral, target):
     return relevance
 
 
-@lru_cache(maxsize=2)
 @torch.no_grad()
-def standard_codes(domain):
-    """The style channels of the gallery's faces, each in standard deviations from its mean [N, S]."""
-    mean, std = style_statistics(domain)
-    return torch.cat([(domain.generator.styles(domain.generator.broadcast(part)) - mean) / std.clamp(min=1e-8)
-                      for part in gallery(domain)[0].split(200)])
-
-
 def samples_relevance(domain, neutral, target):
-    """R of every channel [S]: its mean over the random images that fit the text best, in standard
-    deviations."""
-    codes, score = standard_codes(domain), gallery(domain)[1] @ text_difference(domain, neutral, target)
-    best = score.topk(round(domain.settings.directions.share * len(score))).indices
-    return codes[best].mean(dim=0) - codes.mean(dim=0)
+    """R of every channel [S]: how far the suggested step moves it, in standard deviations."""
+    step, _ = suggestion(domain, target, text_difference(domain, neutral, target))
+    ends = w_space(domain.generator).mean + w_space(domain.generator).offset(torch.stack([0 * step, step]))
+    s = domain.generator.styles(domain.generator.broadcast(ends))
+    return (s[1] - s[0]) / style_statistics(domain)[1].clamp(min=1e-8)
 
 
 IMAGES = 24  # for the gradient
