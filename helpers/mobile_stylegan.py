@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .stylegan2 import StyleGenerator
+from .stylegan2 import SLOPE, StyleGenerator, fold
 
 FFHQ_ROWS = 18  # of StyleGAN2 at 1024 px
 
@@ -80,15 +80,15 @@ class ConvLayer(nn.Module):
         self.gain = 1 / sqrt(9 * inputs)
 
     def forward(self, x, style, noise="constant"):
-        x = x * (style * self.gain).to(x.dtype)[:, :, None, None]
+        x, weight = fold(x, self.weight if self.depthwise is None else self.depthwise, style * self.gain)
         if self.depthwise is not None:
-            x = F.conv2d(x, self.depthwise.to(x.dtype), padding=1, groups=x.shape[1])
-        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), padding=self.weight.shape[-1] // 2)
+            x, weight = F.conv2d(x, weight, padding=1, groups=x.shape[1]), self.weight.to(x.dtype)
+        x = F.conv2d(x, weight, self.bias.to(x.dtype), padding=weight.shape[-1] // 2)
         if noise == "constant":
-            x = x + self.noise.to(x.dtype)
+            x.add_(self.noise.to(x.dtype))
         elif noise == "random":  # as strong as the constant noise
-            x = x + torch.randn_like(x[:, :1]) * self.noise.std().to(x.dtype)
-        return F.leaky_relu(x, 0.2)
+            x.add_(torch.randn_like(x[:, :1]) * self.noise.std().to(x.dtype))
+        return F.leaky_relu_(x, SLOPE)  # a convolution needs its result no more; leaky ReLU goes backward from its own
 
 
 class Readout(nn.Module):
@@ -113,7 +113,7 @@ class Readout(nn.Module):
             return F.conv2d(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype), 1, conv.padding, groups=conv.groups)
 
         x = x * first
-        hidden = F.leaky_relu(convolve(self.spread, convolve(self.reduce, x)), 0.2) * second
+        hidden = F.leaky_relu(convolve(self.spread, convolve(self.reduce, x)), SLOPE) * second
         return inverse_haar((convolve(self.linear, x) + convolve(self.expand, hidden) + last).float())
 
 
@@ -128,9 +128,8 @@ class ToImage(nn.Module):
         self.gain = 1 / sqrt(inputs)
 
     def forward(self, x, style):
-        x = x * (style * self.gain).to(x.dtype)[:, :, None, None]
-        x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
-        return inverse_haar(x.float() / 2)
+        x, weight = fold(x, self.weight / 2, style * self.gain)
+        return inverse_haar(F.conv2d(x, weight, self.bias.to(x.dtype) / 2).float())
 
 
 class MobileGenerator(StyleGenerator):

@@ -1,9 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import golden
+from pretend_gpu import pretend_gpu
 
 from helpers.checkpoints import from_nvidia_state, load_generator, save_module
-from helpers.stylegan2 import Generator, upsample
+from helpers.stylegan2 import Activation, Generator, HalfPrecision, fold, half_type, modulated_layer, upsample
 
 
 def tiny(**options):
@@ -36,13 +40,83 @@ def test_random_noise_has_nvidias_size():
     assert (first - second).std() == pytest.approx(((fixed - still).std() * 2**0.5).item(), rel=0.5)
 
 
-def test_modulated_conv_is_a_convolution_with_each_samples_own_weights():
+def plain_layer(x, weight, style, bias, noise, up, clamp):
+    """The layer as the paper describes it, one image after the other, each with weights of its own."""
+    images = []
+    for one, factor, field in zip(x, style, noise.expand(len(x), -1, -1, -1)):
+        own = weight * factor[:, None, None]
+        own = own / (own.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if up:
+            y = F.conv_transpose2d(one[None], own.transpose(0, 1), stride=2)
+            taps = torch.tensor([1, 3, 3, 1], dtype=x.dtype) / 4
+            y = F.conv2d(y, torch.outer(taps, taps).expand(len(own), 1, 4, 4), padding=1, groups=len(own))
+        else:
+            y = F.conv2d(one[None], own, padding=1)
+        images.append(F.leaky_relu(y + bias[:, None, None] + field, 0.2) * 2**0.5)
+    return torch.cat(images) if clamp is None else torch.cat(images).clamp(-clamp, clamp)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("up, clamp", [(False, None), (True, None), (False, 1.0)])
+def test_the_layer_and_its_gradients_are_those_of_each_samples_own_weights(batch, up, clamp):
+    torch.manual_seed(batch)
+    side = 16  # more numbers in one image than in the weight, and style 0 once
+    x, weight, style, bias = torch.randn(batch, 4, 8, 8), torch.randn(5, 4, 3, 3), torch.randn(batch, 4), torch.randn(5)
+    noise = torch.randn(batch, 1, *[side if up else side // 2] * 2)
+    style[0, 0] = 0
+    results = []
+    for layer in (plain_layer, modulated_layer):
+        inputs = [value.double().requires_grad_() for value in (x, weight, style, bias, noise)]
+        y = layer(*inputs, up=up, clamp=clamp)
+        (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+        results.append([y, *(value.grad for value in inputs)])
+    for right, ours in zip(*results):
+        torch.testing.assert_close(ours, right, atol=1e-9, rtol=1e-7)
+
+
+def test_the_activation_in_double_precision():
     torch.manual_seed(0)
-    x, weight, style, bias = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3), torch.randn(3, 4), torch.randn(5, 1, 1)
-    own = weight[None] * style[:, None, :, None, None]
-    own = own / own.square().sum(dim=(2, 3, 4), keepdim=True).sqrt()
-    right = torch.cat([torch.nn.functional.conv2d(x[i:i + 1], own[i], padding=1) for i in range(3)]) + bias
-    torch.testing.assert_close(modulated_conv(x, weight, style, bias), right, atol=1e-5, rtol=1e-4)
+    x, norm, bias, noise = torch.randn(2, 3, 4, 4), torch.rand(2, 3) + 0.5, torch.randn(3), torch.randn(1, 1, 4, 4)
+    inputs = [value.double().requires_grad_() for value in (x, norm, bias, noise)]
+    for given, others in ((inputs, (None,)), (inputs, (1.5,)), (inputs[:3], (None, None))):  # noise, clamp
+        activate = partial(lambda others, x, *rest: Activation.apply(x.clone(), *rest, *others), others)
+        assert torch.autograd.gradcheck(activate, given)
+
+
+@pytest.mark.parametrize("shape, groups", [((4, 3, 3, 3), 1), ((3, 1, 3, 3), 3)])
+def test_a_folded_scale_in_double_precision(shape, groups):
+    torch.manual_seed(0)
+    x, scale = (torch.randn(1, 3, *side, dtype=torch.float64, requires_grad=True) for side in ((8, 8), ()))
+    weight = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+    def convolve(x, weight, scale):
+        x, weight = fold(x, weight, scale)
+        return F.conv2d(x, weight, groups=groups)
+
+    assert torch.autograd.gradcheck(convolve, (x, weight, scale))
+    assert fold(x, weight, scale)[0].data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("noise", ["constant", "none"])
+def test_batches_agree_with_single_images(noise):
+    generator = tiny().requires_grad_(False)
+    for layer in generator.layers:
+        layer.noise_strength.fill_(0.1)
+    w_plus = torch.randn(8, generator.num_layers, 5)
+
+    def image_and_gradient(w_plus):
+        w_plus = w_plus.clone().requires_grad_()
+        image = generator(w_plus, noise=noise)
+        image.square().sum().backward()
+        return image.detach(), w_plus.grad
+
+    images, gradients = zip(*(image_and_gradient(one[None]) for one in w_plus))
+    for count in (2, 8):
+        image, gradient = image_and_gradient(w_plus[:count])
+        torch.testing.assert_close(image, torch.cat(images[:count]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gradient, torch.cat(gradients[:count]), atol=1e-3, rtol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(w_plus[:1], noise=noise), images[0], atol=0, rtol=0)
 
 
 def test_upsampling_is_the_four_tap_filter():
@@ -90,6 +164,23 @@ def test_half_precision_is_near(precision):
     half = generator(w_plus)
     assert half.dtype == torch.float32
     assert (half - full).abs().max() < 0.03 * full.abs().max()
+
+
+def test_half_precision_where_the_machine_computes_with_it(monkeypatch):
+    generator = tiny()
+    for able, kind in (({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16),
+                       ({"avx2": True, "avx512_bf16": False}, None)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert half_type(torch.device("cpu")) == kind
+        with HalfPrecision(generator):
+            assert generator.precision == kind
+        assert generator.precision is None and generator.precision_from == 16
+    assert half_type(torch.device("mps")) is None
+    for bfloat16, version, kind in ((True, (8, 0), torch.bfloat16), (False, (7, 5), torch.float16),
+                                    (False, (6, 1), None)):  # a GTX 1080 Ti has float16, 64 times as slow
+        with pretend_gpu(bfloat16):
+            monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, version=version: version)
+            assert half_type(torch.device("cuda")) == kind
 
 
 def test_style_layout_counts():
