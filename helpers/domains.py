@@ -279,7 +279,8 @@ def _load_embedded(folder, device, clip=None):
     else:
         generator, fingerprint = _published_generator((RANDOM_FACE,))
         add_readouts(generator, paths["readouts"])
-    generator.precision, generator.precision_from = half_type(device) if card.get("half") else None, 8
+    if card.get("draw"):  # what is drawn small is drawn often: in half precision where the device computes with it
+        generator.precision, generator.precision_from, generator.full_exact = half_type(device), 8, True
     features = card["gallery"] if clip is None else None
     return Domain(
         name=folder.name, generator=generator.to(device),

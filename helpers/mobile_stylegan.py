@@ -141,7 +141,8 @@ class MobileGenerator(StyleGenerator):
         mapping_layers: depth of the mapping network.
         readouts: sides of images below `resolution` at which synthesis may stop.
 
-    `precision` and `precision_from` choose a half type for the layers from a resolution upward.
+    `precision` and `precision_from` choose a half type for the layers from a resolution upward; with `full_exact` for
+    early stops only, so that whole pictures stay in fp32.
     """
 
     def __init__(self, channels, *, z_dim=512, w_dim=512, mapping_layers=8, readouts=()):
@@ -149,7 +150,7 @@ class MobileGenerator(StyleGenerator):
         self.config = dict(channels=list(channels), z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers,
                            readouts=list(readouts))
         self.resolution, self.z_dim, self.w_dim = 4 * 2 ** len(channels), z_dim, w_dim
-        self.precision, self.precision_from = None, self.resolution
+        self.precision, self.precision_from, self.full_exact = None, self.resolution, False
         self.mapping = nn.ModuleList(nn.Linear(z_dim if i == 0 else w_dim, w_dim) for i in range(mapping_layers))
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.constant = nn.Parameter(torch.randn(channels[0], 4, 4))
@@ -184,11 +185,12 @@ class MobileGenerator(StyleGenerator):
     def _draw(self, s, resolution, noise):
         """s [N, S] -> image [N, 3, resolution, resolution]."""
         x = self.constant.expand(len(s), -1, -1, -1)
+        precision = None if self.full_exact and resolution == self.resolution else self.precision
         for part, (*_, kind, _, module) in zip(self.style_layout, self._steps):
             if part.resolution >= resolution:
                 if resolution < self.resolution:
                     return self.readouts[str(resolution)](x, s[:, part.start:])
                 return module(x, s[:, part.slice])
-            half = self.precision is not None and part.resolution >= self.precision_from
-            x = x.to(self.precision if half else s.dtype).contiguous(memory_format=torch.channels_last)
+            half = precision is not None and part.resolution >= self.precision_from
+            x = x.to(precision if half else s.dtype).contiguous(memory_format=torch.channels_last)
             x = module(x, s[:, part.slice], noise) if kind == "conv" else module(x, s[:, part.slice])

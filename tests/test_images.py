@@ -14,7 +14,7 @@ from helpers.images import (
     align_face,
     face_landmarks,
     face_square,
-    grid,
+    labelled_grid,
     open_image,
     to_gif,
     to_jpeg,
@@ -110,7 +110,10 @@ def test_round_trip_and_layout():
     image = open_image(content(halves()), 40)
     assert torch.equal(to_tensor(to_pil(image)), image)
     assert torch.equal(to_tensor(Image.open(BytesIO(to_png(image)))), image)
-    assert grid(image.repeat(5, 1, 1, 1), columns=3, size=10).size == (30, 20)
+    sheet = labelled_grid(image.repeat(6, 1, 1, 1), ["one", "two"], range(3), 80)
+    assert sheet.width > 240 and sheet.height > 160  # room for the labels
+    with pytest.raises(ValueError, match="need 6 images, got 5"):
+        labelled_grid(image.repeat(5, 1, 1, 1), ["one", "two"], range(3))
     assert Image.open(BytesIO(to_jpeg(image, 80))).size == (80, 80)
     frames = torch.cat([image * i / 3 for i in range(4)])
     assert Image.open(BytesIO(to_gif(frames))).n_frames == 6  # there and back
