@@ -22,13 +22,13 @@ from helpers.latents import suggestion, w_space
 from helpers.settings import PAPER_OPTIMIZATION
 
 
+@torch.enable_grad()
 def descend(x, draw, objective, *, steps, rate, callback=None):
     """Gradient descent on x [N, ...]: the best x of each image so far, and {term: list of means}.
 
     `objective(x, image)` gives {term: distances [N]}; Ctrl-C, or True from the callback, ends it."""
-    x = x.clone().requires_grad_()
+    x, best, history = x.clone().requires_grad_(), x.detach().clone(), {"loss": []}
     optimizer = torch.optim.Adam([x], lr=rate)
-    best, history = x.detach().clone(), {"loss": []}
     best_loss = torch.full([len(x)], float("inf"), device=x.device)
     with suppress(KeyboardInterrupt):
         for step in range(1, steps + 1):
