@@ -17,10 +17,10 @@ run: $(VENV)/installed                ## the notebooks, end to end, into build/
 test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m ruff check .
 	$(PY) notebooks/run.py --solve
-	$(PY) -m pytest -q --nbval-lax tests build/solved
+	STYLECLIP_DOMAIN=avatars $(PY) -m pytest -q --nbval-lax tests build/solved
 
 test-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
-	PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
+	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
 	$(VENV)-colab/bin/python -m pytest -q tests/test_panels.py tests/test_colab.py
 
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab
@@ -73,7 +73,8 @@ $(VENV)/installed: requirements.txt requirements.lock
 $(VENV)-colab/installed: tests/colab-constraints.txt
 	python3.13 -m venv $(VENV)-colab
 	$(VENV)-colab/bin/pip install -q -c $< torch torchvision numpy pillow matplotlib ipywidgets ipykernel safetensors tqdm
-	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch requests platformdirs defusedxml dlib-bin nbclient pytest
+	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch requests platformdirs defusedxml dlib-bin pytorch-optimizer \
+	  nbclient pytest
 	$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3
 	@touch $@
 

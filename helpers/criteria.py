@@ -42,7 +42,7 @@ def augment(image, seed):
 
 
 def change_distance(moved, direction, goal, sideways):
-    """How far a change of CLIP's vector [N, D] is from `goal` along the direction [D] and from 0 sideways -> [N].
+    """How far a change of CLIP's vector [N, D] is from `goal` [N] along the direction [D] and from 0 sideways -> [N].
 
     Both parts are counted in goals, so that their weights mean the same whatever a sentence's goal is.
     """

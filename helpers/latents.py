@@ -102,3 +102,10 @@ def suggestion(domain, prompt, direction=None):
     price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
     step = torch.linalg.solve(price, along)
     return step * gain / (along @ step), gain
+
+
+def missing(domain, prompt, image):
+    """How much of a prompt's gain each image [N, 3, R, R] still lacks: 1 as a random face, down to a tenth -> [N]."""
+    direction, features = text_direction(domain, prompt), gallery(domain)[1]
+    had = (domain.clip.encode_image(image) @ direction - (features @ direction).mean()) / suggestion(domain, prompt)[1]
+    return (1 - had).clamp(0.1, 1)

@@ -28,7 +28,7 @@ def clean(notebook):
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}
     for cell in notebook.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter", "cellView")}
         heading, imports = cell.source.startswith(("#", "[![Open in Colab]")), "\nimport " in cell.source
         kind = "slide" if heading else "skip" if imports else "subslide"
         cell.metadata["slideshow"] = {"slide_type": kind}

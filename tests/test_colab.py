@@ -44,8 +44,8 @@ def test_a_wrong_name_is_refused(name):
 
 
 def test_the_makefile_knows_every_target_once():
-    targets = ["run", "test", "test-colab", "lab", "app", "bench", "models", "models-faces", "notebooks", "slides",
-               "colab", "clean"]
+    targets = ["run", "test", "test-colab", "lab", "app", "bench", "models", "models-faces", "notebooks", "export",
+               "slides", "colab", "clean"]
     done = subprocess.run(["make", "-n", "REPO=a/b", *targets], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
     for part in ("run.py --save", 'colab.py "a/b"', "app.py", "jupyter lab ", "--to slides", "bench.py", "/make.py",
@@ -65,6 +65,7 @@ def colab_machine(tmp_path):
     (tmp_path / "content").mkdir()
     origin = tmp_path / "origin"
     shutil.copytree(ROOT / "helpers", origin / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", origin)
     git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
@@ -92,7 +93,7 @@ def test_the_set_up_cell_clones_and_installs_only_what_is_missing(colab_machine)
     assert run_setup(colab_machine) is None  # all there: pip is not even asked
     assert (colab_machine / "content/styleclip/helpers/stylegan2.py").exists()
     asked = run_setup(colab_machine, absent=("clip", "defusedxml"))  # run again: what was cloned is taken
-    assert asked == ["install", "-q", "clip-anytorch", "defusedxml"]
+    assert asked == ["install", "-q", "clip-anytorch==2.6.0", "defusedxml==0.7.1"]
     assert not {"-U", "--upgrade", "torch", "numpy", "ipywidgets"} & set(asked)
 
 

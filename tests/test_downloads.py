@@ -537,19 +537,29 @@ def test_a_malicious_file_from_a_mirror_is_refused(server, tmp_path, monkeypatch
     assert not marker.exists() and files(tmp_path) == ["cat.pkl", "cat.pkl.sha256"]
 
 
-def test_without_a_name_ffhq_where_there_is_a_gpu_and_the_weights_can_be_had(dressed, monkeypatch, capsys):
+def test_without_a_name_faces_and_avatars_where_they_cannot_be_had(monkeypatch, capsys):
     monkeypatch.delenv("STYLECLIP_DOMAIN", raising=False)
+
+    def nothing(sources):
+        raise domains.Unavailable("no index answers")
+
+    monkeypatch.setattr(domains, "_published_generator", nothing)
     assert load_domain(device="cpu").name == "avatars"
-    assert "there is no GPU" in capsys.readouterr().out
-    loaded = []
-    monkeypatch.setattr(domains, "_load_embedded", lambda folder, *_: loaded.append(folder.name) or embedded)
-    embedded = load_domain.__globals__["_load_published"]("afhqcat", torch.device("cpu"), "ViT-B/32")
-    monkeypatch.setitem(domains.PUBLISHED, "ffhq", domains.Published((dressed[0],), "a person", (), ""))
-    load_domain(device="cuda")  # nothing is put there: ffhq cannot be had, and the stand-in stays on the CPU
-    assert loaded == ["avatars"] and "ffhq is not to be had: cat.pkl cannot be fetched" in capsys.readouterr().out
-    monkeypatch.setattr(domains, "_load_published", lambda name, device, clip: embedded)
+    assert "faces are not to be had: no index answers" in capsys.readouterr().out
+    avatars, loaded = load_domain("avatars", "cpu"), []
+    monkeypatch.setattr(domains, "_published_generator", lambda sources: None)
+    monkeypatch.setattr(domains, "_load_embedded", lambda folder, *rest: loaded.append((folder.name, *rest)) or avatars)
+    load_domain(device="cpu")
+    assert loaded == [("faces", torch.device("cpu"), None)] and "the default" in capsys.readouterr().out
+    monkeypatch.setattr(domains, "fetch", nothing)
+    load_domain(device="cuda")  # the stand-in stays on the CPU
+    assert loaded[1] == ("faces", torch.device("cuda"), None) and "The small CLIP is taken" in capsys.readouterr().out
+    monkeypatch.setattr(domains, "fetch", lambda sources: None)
     load_domain(device="cuda")
-    assert "there is a GPU" in capsys.readouterr().out
+    assert loaded[2][2] == "ViT-B/32"
+    monkeypatch.setenv("STYLECLIP_DOMAIN", "avatars")
+    load_domain(device="cpu")
+    assert loaded[3][0] == "avatars"
 
 
 def test_the_table_of_domains():

@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.criteria import augment, change_distance, clip_distance, identity_distance, text_direction
 from helpers.inversion import learning_rate
-from helpers.latents import suggestion, w_space
+from helpers.latents import missing, suggestion, w_space
 from helpers.runs import Run, fingerprint
 from helpers.settings import PAPER_MAPPER
 from helpers.stylegan2 import EqualLinear
@@ -149,28 +149,30 @@ def split_latents(latents, batch):
 
 
 @torch.no_grad()
-def before_the_edit(domain, latents, settings, resolution):
-    """CLIP's vectors [N, views, D] of the latents' augmented images, and their persons [N, D]."""
-    features, persons = [], []
+def before_the_edit(domain, prompt, latents, settings, resolution):
+    """Of the latents' images: CLIP's vectors, augmented [N, views, D], persons [N, D], what each lacks
+    [N]."""
+    features, persons, lacks = [], [], []
     for part in latents.split(8):
         image = domain.generator(part, resolution=resolution)
         features.append(torch.stack([domain.clip.encode_image(augment(image, seed))
                                      for seed in range(settings.views)], dim=1))
         persons.append(domain.identity(image) if domain.identity else image.new_zeros(len(image), 1))
-    return torch.cat(features), torch.cat(persons)
+        lacks.append(missing(domain, prompt, image))
+    return torch.cat(features), torch.cat(persons), torch.cat(lacks)
 
 
 def our_objective(domain, prompt, latents, settings, resolution):
     """As `paper_objective`, with notebook 1's change instead of a place, in standard deviations."""
     space, direction = w_space(domain.generator), text_direction(domain, prompt)
-    features, persons = before_the_edit(domain, latents, settings, resolution)
-    goal = settings.goal * suggestion(domain, prompt)[1]
+    features, persons, lacks = before_the_edit(domain, prompt, latents, settings, resolution)
+    goal = settings.goal * suggestion(domain, prompt)[1] * lacks
 
     def terms_of(mapper, index, seeds):
         step = mapper_step(domain, mapper, latents[index])
         image = domain.generator(latents[index] + step, resolution=resolution)
         moved = sum(domain.clip.encode_image(augment(image, seed)) - features[index, seed] for seed in seeds)
-        change = change_distance(moved / len(seeds), direction, goal, settings.sideways)
+        change = change_distance(moved / len(seeds), direction, goal[index], settings.sideways)
         length = space.position(space.mean + step, mapper.config["dim"]).square().mean(dim=(1, 2))
         terms = {"clip": change, "latent": settings.lambda_l2 * length}
         if domain.identity:

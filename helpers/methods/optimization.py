@@ -18,7 +18,7 @@ from helpers.criteria import (
     text_direction,
 )
 from helpers.inversion import learning_rate
-from helpers.latents import suggestion, w_space
+from helpers.latents import missing, suggestion, w_space
 from helpers.settings import PAPER_OPTIMIZATION
 
 
@@ -67,10 +67,9 @@ def optimize_paper(domain, w_plus, prompt, settings, resolution=None, callback=N
                    steps=settings.steps, rate=settings.rate, callback=callback)
 
 
-def change_term(domain, prompt, image, settings, gain):
-    """The CLIP term: how far an image's change from the source `image` is from the goal, in augmentations by
-    turns."""
-    direction, goal = text_direction(domain, prompt), settings.goal * gain
+def change_term(domain, prompt, image, settings, goal):
+    """The CLIP term: how far the change from the source `image` is from its goal [N], in augmentations."""
+    direction = text_direction(domain, prompt)
     with torch.no_grad():
         start = [domain.clip.encode_image(augment(image, seed)) for seed in range(settings.views)]
     seeds = cycle(range(settings.views))
@@ -90,7 +89,8 @@ def optimize_ours(domain, w_plus, prompt, settings, resolution=None, callback=No
     with torch.no_grad():
         image = domain.generator(source, resolution=resolution)
         person = domain.identity and domain.identity(image)
-    clip_term = change_term(domain, prompt, image, settings, gain)
+        lacks = missing(domain, prompt, image)
+    clip_term = change_term(domain, prompt, image, settings, settings.goal * gain * lacks)
 
     def objective(v, image):
         terms = {"clip": clip_term(image), "latent": settings.lambda_l2 * latent_distance(v, 0)}
@@ -98,7 +98,7 @@ def optimize_ours(domain, w_plus, prompt, settings, resolution=None, callback=No
             terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), person)
         return terms
 
-    start = (settings.start * offset[:settings.axes]).repeat(len(source), 1, 1)
+    start = settings.start * lacks[:, None, None] * offset[:settings.axes]
     v, history = descend(start, lambda v: domain.generator(source + space.offset(v), resolution=resolution),
                          objective,
                          steps=settings.steps, rate=settings.rate, callback=callback)

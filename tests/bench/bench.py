@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,44 +19,39 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "data" / "avatars" / "recipe")]
 
-from judge import ASKED, faces_to_judge, judge, summary  # noqa: E402
-
-from helpers import images  # noqa: E402
+from helpers import images, judging  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
-from helpers.latents import gallery  # noqa: E402
-from helpers.notebook_code import notebook_code  # noqa: E402
-
-notebook_code = lru_cache(notebook_code)  # so that what a notebook caches is made once
+from helpers.mapper_files import find_mapper, training_latents  # noqa: E402
+from helpers.methods import apply_mapper, global_direction, optimize_latent, sweep, train_mapper  # noqa: E402
 
 
 def method_1(domain, latents, prompt):
-    return notebook_code("01_latent_optimization")["optimize_latent"](domain, latents, prompt)[0]
+    return optimize_latent(domain, latents, prompt)[0]
 
 
 def equation_1(domain, latents, prompt):
-    return notebook_code("01_latent_optimization")["optimize_equation_1"](domain, latents, prompt)[0]
+    return optimize_latent(domain, latents, prompt, objective="paper")[0]
 
 
 def method_2(domain, latents, prompt):
-    code = notebook_code("02_latent_mapper")
     started = time.perf_counter()
-    mapper, _ = code["train_mapper"](domain, prompt, code["training_latents"](domain))
+    mapper, _ = train_mapper(domain, prompt, training_latents(domain))
     print(f"  trained in {time.perf_counter() - started:.0f} s", end="", flush=True)
-    return code["apply_mapper"](domain, mapper, latents)
+    return apply_mapper(domain, mapper, latents)
 
 
 def method_3(domain, latents, prompt, alpha=None, **options):
-    direction = notebook_code("03_global_directions")["global_direction"](domain, domain.neutral, prompt, **options)
-    return domain.generator.styles(latents) + (domain.alpha if alpha is None else alpha) * direction
+    direction = global_direction(domain, domain.neutral, prompt, **options)
+    return domain.generator.styles(latents) + (alpha or domain.settings.directions.alpha) * direction
 
 
 def method_3_sweep(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=9.0, beta=20, method="sweep")
+    return method_3(domain, latents, prompt, alpha=9.0, channels=20, method="sweep")
 
 
 def method_3_gradient(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=9.0, beta=20, method="gradient")
+    return method_3(domain, latents, prompt, alpha=9.0, channels=20, method="gradient")
 
 
 # Sentences not asked before, for timing a new one.
@@ -82,34 +76,33 @@ def median_seconds(action, repeats, warm_up=True):
 
 def measure_times(domain):
     """Seconds of what a reader waits for."""
-    one, two = notebook_code("01_latent_optimization"), notebook_code("02_latent_mapper")
     face = images.open_image(domain.samples[0], domain.generator.resolution)
     load = [sys.executable, "-c", "from helpers.domains import load_domain; load_domain('avatars', 'cpu')"]
     source, prompt = invert(domain, face, steps=20)[0], "a person with glasses"
-    mapper, batch = two["load_mapper"](two["mapper_path"](domain, prompt), domain), source.repeat(32, 1, 1)
+    mapper, batch = find_mapper(domain, prompt), source.repeat(32, 1, 1)
 
     @torch.no_grad()
     def apply(latents):
-        return domain.generator(two["apply_mapper"](domain, mapper, latents))
+        return domain.generator(apply_mapper(domain, mapper, latents))
 
-    training, three, sentences = two["training_latents"](domain), notebook_code("03_global_directions"), iter(NEW)
+    training, sentences = training_latents(domain), iter(NEW)
     with torch.no_grad():
         s = domain.generator.styles(source)
-    step = domain.alpha * three["global_direction"](domain, domain.neutral, prompt)  # also makes the random faces
+    step = domain.settings.directions.alpha * global_direction(domain, domain.neutral, prompt)
 
     def new_text(method):
-        return three["global_direction"](domain, domain.neutral, next(sentences), method=method)
+        return global_direction(domain, domain.neutral, next(sentences), method=method)
 
     return {
         "import and load": median_seconds(lambda: subprocess.run(load, cwd=ROOT, check=True, capture_output=True), 3),
         "encode one image": median_seconds(lambda: invert(domain, face), 3),
-        "faces to start from, once": median_seconds(lambda: gallery.__wrapped__(domain), 1),
-        "method 1, 200 steps": median_seconds(lambda: one["optimize_latent"](domain, source, prompt, steps=200), 3),
-        "method 2, training": median_seconds(lambda: two["train_mapper"](domain, prompt, training), 1),
+        "method 1, the default": median_seconds(lambda: optimize_latent(domain, source, prompt), 3),
+        "equation (1), 300 steps": median_seconds(
+            lambda: optimize_latent(domain, source, prompt, objective="paper"), 1, warm_up=False),
+        "method 2, training": median_seconds(lambda: train_mapper(domain, prompt, training), 1),
         "method 2, one image": median_seconds(lambda: apply(source), 100),
         "method 2, one image of 32": median_seconds(lambda: apply(batch), 10) / 32,
-        "method 3, random faces, once": median_seconds(lambda: three["random_faces"].__wrapped__(domain), 1),
-        "method 3, sweep, once": median_seconds(lambda: three["sweep"](domain), 1, warm_up=False),
+        "method 3, sweep, once": median_seconds(lambda: sweep(domain), 1, warm_up=False),
         "method 3, a new text": median_seconds(lambda: new_text("samples"), 5),
         "method 3, a new text by the sweep": median_seconds(lambda: new_text("sweep"), 5),
         "method 3, a new text by the gradient": median_seconds(lambda: new_text("gradient"), 3),
@@ -120,17 +113,23 @@ def measure_times(domain):
 
 def quality(domain, method, latents):
     """The ten prompts on all faces: a table, and the edited images of each prompt."""
-    before, results, edited, rows = faces_to_judge(domain, latents), {}, {}, {}
-    for prompt in ASKED:
+    before, verdicts, edited, rows = faces_to_judge(domain, latents), {}, {}, {}
+    for prompt in domain.asked:
         edited[prompt] = faces_to_judge(domain, method(domain, latents, prompt))
-        success, kept = results[prompt] = judge(domain.classifier, before, edited[prompt], prompt)
-        shares = [sum(values) / len(values) for values in kept.values() if values]
-        rows[prompt] = {"faces": len(success), "asked attribute there": sum(success) / len(success),
-                        "others unchanged": sum(shares) / len(shares)}
-        print(f"  {prompt:28}", *(f"{value:.2f}" for value in rows[prompt].values()), flush=True)
-    success, kept = summary(results)
+        verdict = verdicts[prompt] = judging.judge(domain, before, edited[prompt], prompt)
+        rows[prompt] = {"faces": verdict.n, "asked attribute there": verdict.success,
+                        "others unchanged": verdict.unchanged}
+        print(f"  {prompt:28} {verdict}", flush=True)
+    success, kept = judging.summary(verdicts.values())
     print(f"  mean: asked attribute there {success:.3f}, others unchanged {kept:.3f}", flush=True)
     return {"asked attribute there": success, "others unchanged": kept, "prompts": rows}, edited
+
+
+@torch.no_grad()
+def faces_to_judge(domain, codes):
+    """The images of codes, w_plus [N, L, w_dim] or s [N, S], clamped as a picture is."""
+    draw = domain.generator.synthesize if codes.ndim == 2 else domain.generator
+    return draw(codes).clamp(-1, 1)
 
 
 def faces_of(domain, seed):
@@ -163,7 +162,8 @@ def main():
         report[key], edited = quality(domain, METHODS[name], latents)
         shown = [0, 2, 5, 9, 13, 21]
         rows = torch.stack([faces_to_judge(domain, latents)[shown], *(after[shown] for after in edited.values())])
-        sheet = images.grid(rows.transpose(0, 1).flatten(0, 1), columns=len(rows), size=96)
+        sheet = images.labelled_grid(rows.transpose(0, 1).flatten(0, 1), range(1, 1 + len(shown)),
+                                     ["encoded", *edited], 96)
         (ROOT / "build" / f"edits_{key.replace(' ', '_')}.jpg").write_bytes(images.to_jpeg(sheet))
         target.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,58 +1,104 @@
-"""Edits of photographs by notebook 1's `optimize_latent` as it stands: build/edits_faces.jpg, and what the judge reads.
+"""The three methods on photographs: the picture of README.md, and what the judge counts on held-out faces.
 
-python tests/bench/faces.py        (about four minutes on two cores, most of it for the 1,000 faces that it starts from)
+python tests/bench/faces.py                      data/edits.jpg: two samples, encoded from their files
+python tests/bench/faces.py --count 32           the judge's counts on 32 faces of seed 2026, into build/faces.json
 """
 
+import argparse
+import json
 import sys
 import time
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers.domains import load_domain  # noqa: E402
-from helpers.images import grid, to_jpeg  # noqa: E402
-from helpers.latents import gallery, random_w_plus  # noqa: E402
-from helpers.notebook_code import notebook_code  # noqa: E402
+from helpers import images  # noqa: E402
+from helpers.domains import DATA, load_domain  # noqa: E402
+from helpers.inversion import invert  # noqa: E402
+from helpers.judging import judge, summary  # noqa: E402
+from helpers.latents import random_w_plus  # noqa: E402
+from helpers.mapper_files import find_mapper  # noqa: E402
+from helpers.methods import apply_mapper, global_direction, optimize_latent  # noqa: E402
 
-PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "an old person", "a surprised person",
-           "a person with black hair")
-FACES, SEED, STEPS, TILE = 4, 11, 25, 200
+SEED, PART = 2026, 8
+PERSON = ("a child", "an old person", "a woman", "a man")  # prompts that are the person
 
 
-def labelled(rows):
-    """{label: images [N, 3, R, R]} as one picture, a row each, the label before it."""
-    sheet = Image.new("RGB", (170 + FACES * TILE, len(rows) * TILE), "white")
-    for i, (label, images) in enumerate(rows.items()):
-        ImageDraw.Draw(sheet).text((6, i * TILE + TILE // 2 - 6), label, fill="black")
-        sheet.paste(grid(images, size=TILE), (170, i * TILE))
-    return sheet
+def method_1(domain, w_plus, prompt):
+    return domain.generator.styles(optimize_latent(domain, w_plus, prompt)[0])
+
+
+def method_2(domain, w_plus, prompt):
+    mapper = find_mapper(domain, prompt)
+    return None if mapper is None else domain.generator.styles(apply_mapper(domain, mapper, w_plus))
+
+
+def method_3(domain, w_plus, prompt):
+    return domain.generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
+        domain, domain.neutral, prompt)
+
+
+METHODS = {"1 · optimization": method_1, "2 · mapper": method_2, "3 · direction": method_3}
 
 
 @torch.no_grad()
-def main():
-    domain = load_domain("faces", "cpu")
-    generator = domain.generator
-    generator.precision, generator.precision_from = torch.bfloat16, 8
-    started = time.perf_counter()
-    gallery(domain)
-    print(f"faces to start from, once: {time.perf_counter() - started:.0f} s")
-    optimize = notebook_code("01_latent_optimization")["optimize_latent"]
-    source = random_w_plus(domain, FACES, seed=SEED)
-    before = generator(source, resolution=256)
-    rows = {"generated": before}
-    for prompt in PROMPTS:
-        started = time.perf_counter()
-        with torch.enable_grad():
-            edited, _ = optimize(domain, source, prompt, steps=STEPS)
-        seconds = (time.perf_counter() - started) / FACES
-        rows[prompt] = generator(edited, resolution=256)
-        print(f"{prompt}: {seconds:.1f} s a face", *domain.classifier.changes(before, rows[prompt]), sep="\n  ")
+def drawn(domain, s):
+    return torch.cat([domain.generator.synthesize(part, resolution=domain.draw) for part in s.split(PART)])
+
+
+def picture(domain):
+    """Two samples, the sentences that have a mapper, and a row for each method."""
+    prompts = [prompt for prompt in domain.prompts if find_mapper(domain, prompt)]
+    tiles, rows = [], []
+    for number, path in enumerate(domain.samples[:2], 1):
+        w_plus, _ = invert(domain, images.open_image(path, domain.generator.resolution))
+        for name, method in METHODS.items():
+            codes = [domain.generator.styles(w_plus), *(method(domain, w_plus, prompt) for prompt in prompts)]
+            tiles.append(drawn(domain, torch.cat(codes).detach()))
+            rows.append(f"face {number}, {name}")
+    sheet = images.labelled_grid(torch.cat(tiles), rows, ["encoded", *prompts], 160)
+    (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
+
+
+def counts(domain, count):
+    """The judge's verdicts on every prompt, and how much of the person stays by our identity network."""
+    w_plus, report = random_w_plus(domain, count, SEED), {"faces": count, "seed": SEED}
+    before = drawn(domain, domain.generator.styles(w_plus))
+    for name, method in METHODS.items():
+        started, verdicts, same = time.perf_counter(), {}, []
+        for prompt in domain.asked:
+            parts = [method(domain, part, prompt) for part in w_plus.split(PART)]
+            if parts[0] is None:
+                continue
+            after = drawn(domain, torch.cat(parts).detach())
+            verdicts[prompt] = judge(domain, before, after, prompt)
+            if prompt not in PERSON:
+                with torch.no_grad():
+                    same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
+            print(f"{name:18} {prompt:26} {verdicts[prompt]}", flush=True)
+        success, unchanged = summary(verdicts.values())
+        report[name] = {"there": success, "unchanged": unchanged, "identity": sum(same) / len(same),
+                        "seconds": time.perf_counter() - started,
+                        "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged]
+                                    for prompt, verdict in verdicts.items()}}
+        print(f"{name:18} there {success:.3f}, unchanged {unchanged:.3f}, identity {report[name]['identity']:.2f}",
+              flush=True)
     (ROOT / "build").mkdir(exist_ok=True)
-    (ROOT / "build" / "edits_faces.jpg").write_bytes(to_jpeg(labelled(rows), quality=85))
+    (ROOT / "build" / "faces.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
+    options = parser.parse_args()
+    domain = load_domain("faces", "cpu")
+    if options.count:
+        counts(domain, options.count)
+    else:
+        picture(domain)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
+import descriptor  # noqa: E402
 import face_labels  # noqa: E402
 import fit_readouts  # noqa: E402
 import pools  # noqa: E402
@@ -18,6 +19,8 @@ from face_words import ATTRIBUTES, NAMES  # noqa: E402
 from training import to_image  # noqa: E402
 
 from helpers.domains import load_domain  # noqa: E402
+from helpers.images import open_image  # noqa: E402
+from helpers.inversion import invert  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 # attribute, choices that count as yes, a sentence, and its opposite; none tuned.
@@ -101,6 +104,40 @@ def reading(domain, images, seen):
     return result
 
 
+def same_person(domain, count=120):
+    """The area under the ROC curve of our identity network on pairs of test faces and small moves of them in W,
+
+    where dlib's descriptor, which taught it on other faces, says who is the same person.
+    """
+    w = pools.latents(domain.generator, "test")[:count]
+    random = torch.Generator().manual_seed(9)
+    moved = w + 0.45 * (pools.latents(domain.generator, "judge")[torch.randperm(1008, generator=random)[:count]] - w)
+    images = torch.cat([domain.generator(domain.generator.broadcast(part), resolution=256).clamp(-1, 1)
+                        for part in torch.cat([w, moved]).split(8)])
+    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    described = descriptor.describe(pixels)
+    ours = torch.cat([domain.identity(part) for part in images.split(32)])
+    pairs = [(i, j) for i in range(count) for j in (i + count, (i + 1) % count, (i + 7) % count + count)]
+    truth = [np.linalg.norm(described[i] - described[j]) < descriptor.SAME for i, j in pairs]
+    return {"pairs": len(pairs), "same person": int(sum(truth)),
+            "AUC": round(float(roc_auc_score(truth, [(ours[i] @ ours[j]).item() for i, j in pairs])), 3)}
+
+
+def encoding(domain, count=16):
+    """PSNR at 256 px of `inversion.invert` on the samples, and how near dlib's descriptor finds the person."""
+    before = torch.cat([open_image(path, domain.generator.resolution) for path in domain.samples[:count]])
+    with torch.enable_grad():
+        w_plus = torch.cat([invert(domain, image[None])[0] for image in before])
+    after = torch.cat([domain.generator(part).clamp(-1, 1) for part in w_plus.split(4)])
+    small = [torch.nn.functional.adaptive_avg_pool2d(image, 256) for image in (before, after)]
+    psnr = 10 * torch.log10(4 / (small[0] - small[1]).square().mean(dim=(1, 2, 3)))
+    pixels = [((image + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy() for image in small]
+    ends = [descriptor.describe(part) for part in pixels]
+    distance = np.linalg.norm(ends[0] - ends[1], axis=1)
+    return {"PSNR, mean and least": [round(psnr.mean().item(), 1), round(psnr.min().item(), 1)],
+            "descriptor's distance, mean and most": [round(float(distance.mean()), 2), round(float(distance.max()), 2)]}
+
+
 @torch.no_grad()
 def main():
     domain = load_domain("faces", "cpu")
@@ -116,6 +153,10 @@ def main():
         report["judge, share right"] = reading(domain, images, seen)
         print("judge", report["judge, share right"], flush=True)
     domain.generator.precision = None
+    report["identity, AUC"] = same_person(domain)
+    print(report["identity, AUC"], flush=True)
+    report["encoding of 16 faces"] = encoding(domain)
+    print(report["encoding of 16 faces"], flush=True)
     for side in fit_readouts.SIDES:
         values = fit_readouts.fidelity(domain.generator, side)
         report[f"early stop at {side} px, PSNR in dB"] = {"mean": round(values.mean().item(), 1),
