@@ -1,14 +1,16 @@
-"""What measures is right itself: the judge and the recorder of margins in tests/bench/. (No test measures a time.)"""
+"""What measures is right itself: the one measure of an edit, and the recorder of margins. (No test measures a time.)"""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 
+from helpers.judging import judge, summary
+
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
-import judge  # noqa: E402
 import margins  # noqa: E402
 
 
@@ -19,22 +21,32 @@ class Sees:
                   "facial_hair": ["none", "beard"], "clothes": ["hoodie", "shirt"]}
 
     def read(self, rows):
-        return {name: (rows[:, i].tolist(), None) for i, name in enumerate(self.attributes)}
+        return {name: (rows[:, i], None) for i, name in enumerate(self.attributes)}
+
+
+DOMAIN = SimpleNamespace(
+    classifier=Sees(), asked={"a person with glasses": ("glasses", "glasses"), "a bald person": ("top", "bald")},
+    hidden={"hair_color": ("top", "bald")}, related={"top": ("facial_hair",)})
 
 
 def test_the_judge_counts_what_was_asked_and_what_stayed():
     before = torch.tensor([[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
     after = torch.tensor([[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 1, 0, 1]])
-    success, kept = judge.judge(Sees(), before, after, "a person with glasses")
-    assert success == [True, False]  # the second face wore glasses before
+    verdict = judge(DOMAIN, before, after, "a person with glasses")
+    assert verdict.there == [True, False] and verdict.n == 2  # the second face wore glasses before
+    kept = verdict.kept
     assert kept["top"] == [True, True] and kept["hair_color"] == [True, False] and kept["clothes"] == [True, False]
-    assert judge.summary({"a person with glasses": (success, kept)}) == pytest.approx((0.5, 0.75))
+    assert summary([verdict]) == pytest.approx((0.5, 0.75))
+    assert str(verdict) == "asked attribute there  50%, others unchanged  75% (n = 2)"
+    with pytest.raises(ValueError, match='What "a hat" asks for is not known here'):
+        judge(DOMAIN, before, after, "a hat")
 
 
-def test_the_colour_of_hair_that_is_gone_is_not_judged():
-    before, after = torch.tensor([[0, 0, 0, 0, 0]]), torch.tensor([[0, 1, 1, 0, 0]])
-    success, kept = judge.judge(Sees(), before, after, "a bald person")
-    assert success == [True] and kept["hair_color"] == [] and kept["glasses"] == [True]
+def test_what_is_hidden_and_what_goes_with_it_is_not_judged():
+    before, after = torch.tensor([[0, 0, 0, 0, 0]]), torch.tensor([[0, 1, 1, 1, 0]])
+    verdict = judge(DOMAIN, before, after, "a bald person")
+    assert verdict.there == [True] and verdict.kept["hair_color"] == [] and verdict.kept["glasses"] == [True]
+    assert "facial_hair" not in verdict.kept
 
 
 def test_margins_record_both_sides_and_leave_out_what_no_assertion_needs():

@@ -19,7 +19,7 @@ from helpers.panels.widgets import sentence
 from helpers.panels.work import MODELS, Models, Rest
 from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION, Directions, MapperTraining, Optimization, Settings
 
-OURS = Settings(encoding=None, optimization=Optimization(60, 0.1, 0.001, 0.1),
+OURS = Settings(encoding=None, gallery=None, optimization=Optimization(60, 0.1, 0.001, 0.1),
                 mapper=MapperTraining(700, 8, 1, 0.03, 0.1), directions=Directions("samples", 3.2, channels=400))
 
 
