@@ -44,13 +44,14 @@ sys.path.insert(0, "..")
 from helpers.domains import load_domain
 from helpers.inversion import invert
 from helpers.latents import random_w_plus
-from helpers.methods import apply_mapper, find_mapper, global_direction, optimize_latent, train_mapper
+from helpers.mapper_files import find_mapper
+from helpers.methods import apply_mapper, global_direction, optimize_latent, train_mapper
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
 
 domain = load_domain()"""
 PANELS = {
     "01": "OptimizationPanel(domain, invert, optimize_latent)",
-    "02": """MapperPanel(domain, invert, lambda prompt, objective: find_mapper(domain, prompt),
+    "02": """MapperPanel(domain, invert, lambda prompt, objective: find_mapper(domain, prompt, objective),
             lambda prompt, objective, callback: train_mapper(
                 domain, prompt, random_w_plus(domain, 40, seed=0), objective=objective, callback=callback)[0],
             apply_mapper)""",
