@@ -3,9 +3,10 @@
     git clone https://github.com/NVlabs/stylegan2-ada-pytorch ; git clone https://github.com/orpatashnik/StyleCLIP
     python tests/bench/originals.py --nvidia stylegan2-ada-pytorch --styleclip StyleCLIP
 
-Their code builds a network and writes it in its published format; ours reads the file. Then one step of method 1 at
-1024 px with ViT-B/32 and IR-SE50 is timed, and its memory measured, in their code and in ours. Nothing of theirs is
-part of this repository. Writes build/originals.json.
+Their code builds a network and writes it in its published format; ours reads the file. Then one step of equation (1)
+with ViT-B/32 and IR-SE50 is timed, and its memory measured, in their code and in ours in turn, each in a process
+of its own. `--before FOLDER` (a `git worktree` of an earlier commit) puts this project's earlier code beside ours, too.
+Nothing of theirs is part of this repository. Writes build/originals.json.
 """
 
 import argparse
@@ -13,14 +14,13 @@ import importlib
 import json
 import multiprocessing
 import pickle
-import resource
+import statistics
 import sys
 import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,8 +33,7 @@ from helpers.checkpoints import load_generator  # noqa: E402
 from helpers.clip_model import CLIP, ClipModel, area_matrix  # noqa: E402
 from helpers.e4e import Encoder  # noqa: E402
 from helpers.identity import IdentityNetwork  # noqa: E402
-from helpers.notebook_code import notebook_code  # noqa: E402
-from helpers.stylegan2 import Generator  # noqa: E402
+from helpers.stylegan2 import HalfPrecision  # noqa: E402
 
 NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configurations make
     "FFHQ 1024 (config-f)": (1024, 32768, None),
@@ -46,6 +45,7 @@ NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configur
 @contextmanager
 def importing_from(folder, *packages):
     """Their packages importable here, and forgotten afterwards: both projects use the same names."""
+    forget(packages)
     sys.path.insert(0, str(folder))
     cuda = torch.Tensor.cuda
     if not torch.cuda.is_available():
@@ -57,8 +57,12 @@ def importing_from(folder, *packages):
     finally:
         torch.Tensor.cuda = cuda
         sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.split(".")[0] in packages]:
-            del sys.modules[name]
+        forget(packages)
+
+
+def forget(packages):
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]
 
 
 def largest(a, b):
@@ -182,7 +186,7 @@ def resize():
 
 
 def styleclip_step(folder):
-    """The authors' optimisation at 1024 px, as their optimization/run_optimization.py has it: (steps, callback)."""
+    """One step of the authors' optimisation at 1024 px, as their optimization/run_optimization.py has it."""
     with importing_from(folder, "models", "criteria"), tempfile.TemporaryDirectory() as place:
         weights = Path(place, "ir_se50.pth")
         torch.save(IdentityNetwork().state_dict(), weights)
@@ -201,28 +205,42 @@ def styleclip_step(folder):
     latent = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([latent], lr=0.1)
 
-    def run(steps, callback):
-        for step in range(steps):
-            image, _ = generator([latent], input_is_latent=True, randomize_noise=False)
-            loss = clip_loss(image, text) + 0.005 * id_loss(image, original)[0] + 0.008 * ((start - latent) ** 2).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            callback(step)
-    return run
+    def step():
+        image, _ = generator([latent], input_is_latent=True, randomize_noise=False)
+        loss = clip_loss(image, text) + 0.005 * id_loss(image, original)[0] + 0.008 * ((start - latent) ** 2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return step
 
 
-def our_step(folder=None):
-    """Notebook 1's equation (1) at 1024 px: (steps, callback)."""
-    code = notebook_code("01_latent_optimization")
-    channels = {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}
-    domain = argparse.Namespace(
-        name="random", generator=Generator(1024, channels).eval().requires_grad_(False), clip=ClipModel(random_clip()),
-        identity=IdentityNetwork().eval().requires_grad_(False), neutral="a person", device=torch.device("cpu"))
+def our_step(root=ROOT, side=1024, half=False):
+    """One step of equation (1) in this project's code, as it stands in a folder; drawn at `side` px."""
+    with importing_from(root, "helpers"):
+        stylegan2, criteria = (importlib.import_module(f"helpers.{name}") for name in ("stylegan2", "criteria"))
+    torch.manual_seed(0)
+    generator = stylegan2.Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)})
+    generator.eval().requires_grad_(False)
+    clip, identity = ClipModel(random_clip()), IdentityNetwork().eval().requires_grad_(False)
+
+    def draw(w_plus):
+        with HalfPrecision(generator) if half else nullcontext():
+            return generator(w_plus, resolution=side)
+
     with torch.no_grad():
-        start = domain.generator.broadcast(domain.generator.map(torch.randn(1, 512)))
-    return lambda steps, callback: code["optimize_equation_1"](domain, start, "a person with purple hair", steps=steps,
-                                                               callback=callback)
+        source = generator.broadcast(generator.map(torch.randn(1, 512)))
+        person, text = identity(draw(source)), clip.encode_text(["a person with purple hair"])
+    w_plus = source.clone().requires_grad_()
+    optimizer = torch.optim.Adam([w_plus], lr=0.1)
+
+    def step():
+        image = draw(w_plus)
+        loss = (criteria.clip_distance(clip.encode_image(image), text) + 0.005 * criteria.identity_distance(
+            identity(image), person) + 0.008 * criteria.latent_distance(w_plus, source)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return step
 
 
 def random_clip():
@@ -230,19 +248,66 @@ def random_clip():
     return CLIP(512, 224, 12, 768, 32, 77, 49408, 512, 8, 12).eval()
 
 
-def measure(build, folder, steps=4):
-    """Seconds of a step (the fastest), and the process's peak memory in GB, in all and above what it held before."""
-    run, times = build(folder), [time.perf_counter()]
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    run(steps, lambda state: times.append(time.perf_counter()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": round(min(b - a for a, b in pairwise(times[1:])), 2),
-            "GB in all": round(peak / 2**30, 2), "GB above the networks": round((peak - before) / 2**30, 2)}
+class Contender:
+    """A step in a process of its own, which waits between steps."""
+
+    def __init__(self, build, *arguments):
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.pool.submit(prepare, build, arguments).result()
+        self.seconds = []
+
+    def step(self):
+        self.seconds.append(self.pool.submit(timed_step).result())
+
+    def finish(self):
+        """Median seconds of a step, the first left out, and the peak of memory in GB above the networks."""
+        memory = self.pool.submit(peak).result()
+        self.pool.shutdown()
+        return {"seconds": round(statistics.median(self.seconds[1:]), 2), "GB above the networks": round(memory, 2)}
 
 
-def in_a_process_of_its_own(build, folder=None):
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, build, folder).result()
+STATE = {}  # of a contender's process
+
+
+def memory(name):
+    """VmRSS (now) or VmHWM (the peak) of this process, in GB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**20
+
+
+def prepare(build, arguments):
+    STATE["step"] = build(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    STATE["before"] = memory("VmRSS")
+
+
+def timed_step():
+    started = time.perf_counter()
+    STATE["step"]()
+    return time.perf_counter() - started
+
+
+def peak():
+    return memory("VmHWM") - STATE["before"]
+
+
+def race(others, repeat=3):
+    """One step of equation (1) by ours, at three settings, in turn with each of `others`: {name: (build, argument)}."""
+    found = {}
+    for name, settings in (("fp32, 1024 px", (1024, False)), ("half precision allowed, 1024 px", (1024, True)),
+                           ("early stop at 256 px, fp32", (256, False))):
+        contenders = {"ours": Contender(our_step, ROOT, *settings)}
+        contenders |= {other: Contender(*build) for other, build in others.items()}
+        for _ in range(repeat + 1):
+            for contender in contenders.values():
+                contender.step()
+        rows = {other: contender.finish() for other, contender in contenders.items()}
+        for other in others:
+            rows[other]["times ours"] = round(rows[other]["seconds"] / rows["ours"]["seconds"], 2)
+            rows[other]["times our memory"] = round(
+                rows[other]["GB above the networks"] / rows["ours"]["GB above the networks"], 2)
+        found[f"equation (1), one step, {name}"] = rows
+    return found
 
 
 def main():
@@ -250,6 +315,7 @@ def main():
     parser.add_argument("--nvidia", type=Path, help="a copy of NVlabs/stylegan2-ada-pytorch")
     parser.add_argument("--styleclip", type=Path, help="a copy of orpatashnik/StyleCLIP")
     parser.add_argument("--e4e", type=Path, help="a copy of omertov/encoder4editing")
+    parser.add_argument("--before", type=Path, help="a folder with an earlier state of this project")
     options = parser.parse_args()
     found = {"resize": resize()}
     if options.nvidia:
@@ -257,10 +323,11 @@ def main():
     if options.styleclip:
         found |= {f"StyleCLIP, {side} px": styleclip_generator(options.styleclip, side) for side in (1024, 512, 256)}
         found["IR-SE50"] = identity(options.styleclip)
-        found["one step at 1024 px, StyleCLIP's code"] = in_a_process_of_its_own(styleclip_step, options.styleclip)
     if options.e4e:
         found["e4e"] = encoder(options.e4e)
-    found["one step at 1024 px, ours"] = in_a_process_of_its_own(our_step)
+    others = {"StyleCLIP's code": (styleclip_step, options.styleclip)} if options.styleclip else {}
+    others |= {"our code before": (our_step, options.before)} if options.before else {}
+    found |= race(others)
     print(json.dumps(found, indent=1))
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "originals.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
