@@ -205,7 +205,7 @@ def _broken(text, font, width):
 
 def show(images, rows, columns, alt, size=96):
     """Display images [N, 3, R, R] in a notebook as a labelled grid; `alt` says in words what is to be seen."""
-    jpeg = to_jpeg(labelled_grid(images, rows, columns, size), quality=80)
+    jpeg = to_jpeg(labelled_grid(images, rows, columns, size), quality=70)
     display({"image/jpeg": base64.b64encode(jpeg).decode(), "text/plain": alt}, raw=True,
             metadata={"image/jpeg": {"alt": alt}})
 

@@ -101,7 +101,7 @@ def suggestion(domain, prompt, direction=None):
     sideways = model - direction[:, None] * along
     price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
     step = torch.linalg.solve(price, along)
-    return step * gain / (along @ step), gain
+    return step * gain / (along @ step).clamp(min=1e-12), gain  # the neutral sentence itself asks for no step
 
 
 def missing(domain, prompt, image):

@@ -29,7 +29,8 @@ def clean(notebook):
                          "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter", "cellView")}
-        heading, imports = cell.source.startswith(("#", "[![Open in Colab]")), "\nimport " in cell.source
+        heading = cell.cell_type == "markdown" and cell.source.startswith(("#", "[![Open in Colab]"))
+        imports = "\nimport " in cell.source
         kind = "slide" if heading else "skip" if imports else "subslide"
         cell.metadata["slideshow"] = {"slide_type": kind}
         if cell.cell_type == "code":  # a saved widget shows nothing; the picture that follows each panel does

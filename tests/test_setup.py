@@ -62,8 +62,10 @@ def test_tests_lock_what_the_notebooks_do():
 
 def test_set_up_installs_by_hash_where_the_lock_is_tried():
     def command(system):
+        outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")  # what a `make test VENV=...` around this test hands down
         done = subprocess.run(["make", "-n", "-W", "requirements.txt", ".venv/installed", f"LOCKED={system}"], cwd=ROOT,
-                              text=True, capture_output=True)
+                              text=True, capture_output=True,
+                              env={name: value for name, value in os.environ.items() if name not in outer})
         return next(line for line in done.stdout.splitlines() if "pip install" in line)
 
     assert command("Linux-x86_64").endswith("--require-hashes -r requirements.lock")

@@ -81,7 +81,8 @@ def new_mapper(domain, objective="paper", networks=("coarse", "medium", "fine"))
         raise ValueError(f"Name at least one network of {', '.join(domain.rows)}.")
     if objective == "paper":
         return LatentMapper(rows, domain.generator.w_dim, "rows").to(domain.device)
-    return LatentMapper(rows, domain.settings.mapper.axes or w_space(domain.generator).dim).to(domain.device)
+    axes = w_space(domain.generator).dim
+    return LatentMapper(rows, min(domain.settings.mapper.axes or axes, axes)).to(domain.device)
 
 
 def paper_objective(domain, prompt, latents, settings, resolution):
