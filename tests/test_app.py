@@ -54,7 +54,7 @@ def server(folder, *arguments):
         process = subprocess.Popen([sys.executable, ROOT / "notebooks" / "app.py", f"--port={port}", "--no-browser",
                                     *arguments], stdout=output, stderr=output,
                                    env=os.environ | {"STYLECLIP_DOMAIN": "avatars"})
-    address, end = f"127.0.0.1:{port}", time.monotonic() + 180
+    address, end = f"127.0.0.1:{port}", time.monotonic() + 600
     try:
         while "is running at" not in log.read_text():
             assert process.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
@@ -76,7 +76,7 @@ def page(tmp_path_factory):
 def visit(address):
     """(HTML, kernel id) of a visitor, who leaves afterwards."""
     with requests.Session() as visitor:
-        answer = visitor.get(f"http://{address}/", timeout=60)
+        answer = visitor.get(f"http://{address}/", timeout=300)
         assert answer.status_code == 200, answer.text
         kernel = KERNEL.search(answer.text)[0]
         try:
@@ -224,7 +224,7 @@ def test_beyond_this_machine_a_token_is_asked_for(tmp_path):
         asked = requests.get(f"http://{address}/", timeout=30)
         assert "/login" in asked.url and not KERNEL.search(asked.text) and "token" in asked.text
         with requests.Session() as visitor:
-            html = visitor.get(f"http://{address}/?token={token}", timeout=60).text
+            html = visitor.get(f"http://{address}/?token={token}", timeout=300).text
             kernel = KERNEL.search(html)[0]
             with pytest.raises(websockets.InvalidStatus, match="403"):
                 asyncio.run(close_code(address, kernel, "{}", None))
