@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import add_readouts, load_generator, read_safetensors, read_torch, save_module
+from .checkpoints import add_readouts, fill, load_generator, read_safetensors, read_torch, save_module
 from .clip_model import CLIP, ClipModel, published_clip
 from .encoder import Encoder
 from .fetching import PackageSource, Source, Unavailable, check_cached, fetch, record, sha256_of
@@ -120,12 +120,12 @@ def published_settings(draw, swept):
     """Settings of a domain whose networks were not at hand: ours by analogy with faces, guesses all of them."""
     guess = {"all": "guess, by analogy with faces"}
     return Settings(
-        Encoding(steps=200, rate=0.15, features=0.2, prior=2e-4, jitter=0.3, origin=guess),
-        Gallery(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200, sideways=300, origin=guess),
-        Optimization(steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, start=1.0, goal=1.3, sideways=0.1, views=8,
-                     at_once=2, origin=guess),
+        Encoding(steps=200, rate=0.15, features=0.2, prior=2e-4, jitter=0.3, small_until=0.8, origin=guess),
+        Gallery(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200, sideways=300, least=0.1, origin=guess),
+        Optimization(steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, start=1.0, goal=1.3, sideways=0.1,
+                     augmentations=8, at_once=2, origin=guess),
         MapperTraining(steps=300, batch=8 if draw is None else 2, rate=1.0, lambda_l2=0.03, lambda_id=0.1, start=1.0,
-                       goal=1.5, sideways=0.2, views=4, axes=128, origin=guess),
+                       goal=1.5, sideways=0.2, augmentations=4, scatter=0.1, origin=guess),
         PAPER_DIRECTIONS if swept else Directions(method="samples", alpha=3.0, channels=1000, origin=guess))
 
 
@@ -144,6 +144,7 @@ class Domain:
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
+    clip_name: str = "its own"  # or which of OpenAI's: a sweep belongs to one CLIP
     samples: tuple[Path, ...] = ()  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = ()  # the authors' own sweep, where they published it
     e4e: tuple[Source, ...] = ()  # an encoder as published
@@ -182,17 +183,20 @@ def load_domain(name=None, device=None, clip=None):
         name, why = os.environ.get("STYLECLIP_DOMAIN"), "set by STYLECLIP_DOMAIN"
     if not name:
         try:
-            _published_generator((RANDOM_FACE,))
-            name, why = "faces", "the default"
+            return _announce(_load("faces", device, clip), "the default")
         except Unavailable as error:
             name, why = "avatars", f"faces are not to be had: {error}"
+    return _announce(_load(name, device, clip), why)
+
+
+def _load(name, device, clip):
     if name in EMBEDDED:
         if name == "faces" and device.type == "cuda" and clip is None:
             clip = _best_clip()
-        return _announce(_load_embedded(DATA / name, device, clip), why)
+        return _load_embedded(DATA / name, device, clip)
     if name not in PUBLISHED:
         raise ValueError(f'There is no domain "{name}"; there is: {", ".join((*EMBEDDED, *PUBLISHED))}.')
-    return _announce(_load_published(name, device, clip or "ViT-B/32"), why)
+    return _load_published(name, device, clip or "ViT-B/32")
 
 
 def _best_clip():
@@ -221,9 +225,8 @@ def _load_published(name, device, clip):
     generator, fingerprint = _published_generator(published.generator)
     identity = None
     if published.people:
-        identity = IdentityNetwork()
-        identity.load_state_dict(read_torch(fetch(IDENTITY)))
-        identity.eval().requires_grad_(False).to(device)
+        path = fetch(IDENTITY)
+        identity = fill(IdentityNetwork(), read_torch(path), path.name).to(device)
     # The authors' sweep belongs to ViT-B/32, and their alpha and beta to that sweep. Without it, random images rank the
     # channels; the number of channels left is then a start, not a measured optimum.
     swept = clip == "ViT-B/32" and bool(published.sweep)
@@ -232,7 +235,7 @@ def _load_published(name, device, clip):
         name=name, generator=generator.to(device), clip=_published_clip(clip).to(device), identity=identity,
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
-        e4e=published.e4e, align=published.people, draw=draw, settings=published_settings(draw, swept))
+        e4e=published.e4e, align=published.people, clip_name=clip, draw=draw, settings=published_settings(draw, swept))
 
 
 def _published_generator(sources):
@@ -241,7 +244,7 @@ def _published_generator(sources):
         converted = _converted(source.path)
         if converted.exists():
             check_cached(converted)
-            return load_generator(converted), read_safetensors(converted, only_header=True)["source"]
+            return load_generator(converted), read_safetensors(converted, only_header=True, needs=["source"])["source"]
     path = fetch(sources)
     generator, fingerprint = load_generator(path), sha256_of(path)
     try:
@@ -269,10 +272,8 @@ def _load_embedded(folder, device, clip=None):
     def network(part, kind):
         if part not in paths:
             return None
-        state, header = read_safetensors(paths[part])
-        module = kind(**header["config"])
-        module.load_state_dict(state)
-        return module.eval().requires_grad_(False).to(device)
+        state, header = read_safetensors(paths[part], needs=["config"])
+        return fill(kind(**header["config"]), state, paths[part].name).to(device)
 
     if "generator" in paths:
         generator, fingerprint = load_generator(paths["generator"]), card["sha256"]["generator"]
@@ -286,12 +287,12 @@ def _load_embedded(folder, device, clip=None):
         name=folder.name, generator=generator.to(device),
         clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
-        encoder=network("encoder", Encoder),
+        encoder=network("encoder", Encoder), clip_name=clip or Domain.clip_name,
         rows=_rows(generator, card["split"]), fingerprint=fingerprint,
         neutral=card["neutral"], prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), draw=card.get("draw"),
         settings=from_card(card["settings"]) if clip is None else published_settings(card.get("draw"), swept=False),
-        gallery=features and read_safetensors(check_file(folder / features[0], features[1]))[0]["features"].float(),
+        gallery=features and read_safetensors(check_file(folder / features[0], features[1]))[0]["features"],
         **{name: {key: tuple(value) for key, value in card.get(name, {}).items()}
            for name in ("asked", "related", "hidden")},
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))

@@ -29,7 +29,7 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
     """Find the w_plus whose image is `image`.
 
     Where the domain says so, pictures are drawn small (`domain.draw`), which takes a quarter of the time, and at full
-    size in the last fifth of the steps.
+    size in the last of the steps (`Encoding.small_until`).
 
     Args:
         domain: a `Domain`.
@@ -63,7 +63,7 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
     best = torch.full([len(image)], float("inf"), device=domain.device)
     best_w_plus = generator.broadcast(space.mean.expand(len(image), -1)).clone()
     noise = torch.Generator().manual_seed(0)
-    full_from = 0 if domain.draw is None else math.ceil(0.8 * steps)
+    full_from = 0 if domain.draw is None else math.ceil(settings.small_until * steps)
     try:
         for step in range(steps):
             resolution = side if step >= full_from else domain.draw

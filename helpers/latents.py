@@ -5,8 +5,6 @@ from functools import lru_cache
 
 import torch
 
-from .criteria import text_direction
-
 
 def random_w_plus(domain, count, seed, truncation=None):
     """w_plus [count, L, w_dim] of random images, at the domain's own truncation psi if none is given."""
@@ -83,29 +81,32 @@ def linear_model(domain):
     return torch.linalg.solve(v.T @ v + ridge, v.T @ features).T
 
 
-def suggestion(domain, prompt, direction=None):
-    """The offset [K] in standard deviations that makes an image fit the prompt, and its gain in CLIP's cosine.
+def gain(domain, direction):
+    """How much better than average a sentence's direction [D] is met by those of the gallery that fit it best.
 
-    Of all steps that, by the linear model, move CLIP's vector by the gain along the sentence's direction, it is the one
-    that is likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed.
-    The gain is that of the 5 % (`share`) of the gallery that fit best; at least a thousandth, since the neutral
-    sentence itself gains nothing. `direction` [D]: of the sentence, if it is not from the neutral one.
+    In CLIP's cosine; at least a thousandth, since the neutral sentence itself gains nothing.
     """
-    settings = domain.settings.gallery
-    if direction is None:
-        direction = text_direction(domain, prompt)
     score = gallery(domain)[1] @ direction
-    gain = max((score.topk(round(settings.share * len(score))).values.mean() - score.mean()).item(), 1e-3)
+    best = score.topk(round(domain.settings.gallery.share * len(score))).values
+    return max((best.mean() - score.mean()).item(), 1e-3)
+
+
+def suggestion(domain, direction):
+    """The offset [K] in standard deviations that makes an image fit a sentence, given its direction [D] for CLIP.
+
+    Of all steps that, by the linear model, move CLIP's vector by the `gain` along the direction, it is the one that is
+    likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed.
+    """
     model = linear_model(domain)
     along = direction @ model
     sideways = model - direction[:, None] * along
-    price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
+    price = torch.eye(len(along), device=along.device) + domain.settings.gallery.sideways * sideways.T @ sideways
     step = torch.linalg.solve(price, along)
-    return step * gain / (along @ step).clamp(min=1e-12), gain  # the neutral sentence itself asks for no step
+    return step * gain(domain, direction) / (along @ step).clamp(min=1e-12)  # the neutral sentence asks for no step
 
 
-def missing(domain, prompt, image):
-    """How much of a prompt's gain each image [N, 3, R, R] still lacks: 1 as a random face, down to a tenth -> [N]."""
-    direction, features = text_direction(domain, prompt), gallery(domain)[1]
-    had = (domain.clip.encode_image(image) @ direction - (features @ direction).mean()) / suggestion(domain, prompt)[1]
-    return (1 - had).clamp(0.1, 1)
+def missing(domain, direction, image):
+    """How much of a sentence's gain each image [N, 3, R, R] still lacks: 1 as a random face has it, or less -> [N]."""
+    average = (gallery(domain)[1] @ direction).mean()
+    had = (domain.clip.encode_image(image) @ direction - average) / gain(domain, direction)
+    return (1 - had).clamp(domain.settings.gallery.least, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from . import images
-from .checkpoints import read_array, read_safetensors, read_torch, save_module
+from .checkpoints import fill, read_array, read_safetensors, read_torch, save_module
 from .domains import DATA
 from .inversion import invert
 from .latents import random_w_plus
@@ -25,15 +25,11 @@ def save_mapper(path, mapper, domain, prompt, objective="ours"):
 
 def load_mapper(path, domain):
     """The mapper that `save_mapper` wrote. Raises ValueError if it is damaged, or made for another generator."""
-    state, header = read_safetensors(path)
-    if not {"prompt", "config", "generator", "domain"} <= header.keys():
-        raise ValueError(f"{Path(path).name} does not hold a mapper.")
+    state, header = read_safetensors(path, needs=["prompt", "config", "generator", "domain"])
     if header["generator"] != domain.fingerprint:
         raise ValueError(f"{Path(path).name} is a mapper of another generator ({header['domain']}); it does nothing "
                          f"sensible with {domain.name}: train one, or load its domain.")
-    mapper = LatentMapper(**header["config"])
-    mapper.load_state_dict({name: value.float() for name, value in state.items()})
-    return mapper.eval().requires_grad_(False).to(domain.device)
+    return fill(LatentMapper(**header["config"]), state, Path(path).name).to(domain.device)
 
 
 def mapper_path(domain, prompt, folder=None, objective="ours"):
@@ -122,8 +118,7 @@ def from_authors_state(state):
     if not rows:
         raise ValueError("These are not the weights of a mapper by the authors' code.")
     mapper = LatentMapper(rows, ours[f"networks.{next(iter(rows))}.layers.0.weight"].shape[1], normalize_over="rows")
-    mapper.load_state_dict(ours)
-    return mapper.eval().requires_grad_(False)
+    return fill(mapper, ours, "The file")
 
 
 def load_authors_mapper(path, domain):

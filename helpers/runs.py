@@ -78,9 +78,8 @@ class Run:
 
     def _resume(self):
         """Take up the run in the file. Raises ValueError if it is of other settings, or no such file."""
-        tensors, header = read_safetensors(self.path)
-        if not {"settings", "step", "best_loss", "history", "groups", "numbers"} <= header.keys():
-            raise ValueError(f"{self.path.name} does not hold a training run: delete it to begin anew.")
+        tensors, header = read_safetensors(
+            self.path, needs=["settings", "step", "best_loss", "history", "groups", "numbers"])
         other = [name for name, value in self.settings.items() if header["settings"].get(name) != value]
         if other:
             raise ValueError(f"{self.path.name} holds a run with another {', '.join(other)}: delete it to begin anew.")

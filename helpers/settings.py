@@ -12,6 +12,7 @@ class Encoding:
     features: float  # weight of the distance between CLIP's vectors
     prior: float  # weight of the squared distance from the mean, in standard deviations
     jitter: float  # noise on w at first, where nothing says where to begin
+    small_until: float  # share of the steps that are drawn at `domain.draw`
     origin: dict[str, str]
 
 
@@ -25,43 +26,40 @@ class Gallery:
     axes: int  # how many of W's principal axes a suggestion uses
     ridge: float  # of the linear model of CLIP's vectors, in images
     sideways: float  # price of what else moves for CLIP
+    least: float  # of a gain that an image is always asked for, however well it fits
     origin: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """Method 1, `optimize_latent`. The last six belong to our objective; the paper has none of them."""
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What methods 1 and 2 share. The last four belong to our objective; the paper has none of them."""
 
     steps: int
-    rate: float  # Adam's: in w's own units for the paper, in standard deviations for ours
-    lambda_l2: float  # for the paper's sum of squares over w_plus; for ours in standard deviations of one offset
+    rate: float  # of the optimiser: in w's own units for the paper, in standard deviations for ours
+    lambda_l2: float  # in the same units; method 1 weighs a sum of squares, method 2 a mean
     lambda_id: float
-    start: float = 0.0  # how much of the suggested offset the descent begins with
+    start: float = 0.0  # how much of the suggested offset to begin with
     goal: float = 1.0  # how far to go along the sentence's direction, in gains of the faces that fit it best
     sideways: float = 0.0  # price of what else changes for CLIP, in goals squared
-    views: int = 1  # augmentations that CLIP looks through in turn
-    at_once: int = 1  # how many of them in one step
-    axes: int | None = None  # how many of W's principal axes the offset may use
-    origin: dict[str, str] = None
+    augmentations: int = 1  # that CLIP looks through by turns
+    origin: dict[str, str]
 
 
-@dataclass(frozen=True)
-class MapperTraining:
-    """Method 2, `train_mapper`. The last five belong to our objective."""
+@dataclass(frozen=True, kw_only=True)
+class Optimization(Objective):
+    """Method 1, `optimize_latent`."""
 
-    steps: int
+    at_once: int = 1  # augmentations in one step of our objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapperTraining(Objective):
+    """Method 2, `train_mapper`."""
+
     batch: int
-    rate: float
-    lambda_l2: float
-    lambda_id: float
     count: int = 400  # latents to train on
     psi: float = 0.7  # their truncation
-    start: float = 0.0
-    goal: float = 1.0
-    sideways: float = 0.0
-    views: int = 1
-    axes: int | None = None  # how many of W's principal axes the mapper sees and moves along
-    origin: dict[str, str] = None
+    scatter: float = 1.0  # how much of its random weights our mapper's last layers begin with
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Directions:
     threshold: float | None = None  # channels of a smaller relevance are left out: beta in the paper
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
+    gradient_images: int = 24  # of the gradient
     origin: dict[str, str] = None
 
 
@@ -87,11 +86,16 @@ class Settings:
     directions: Directions
 
 
-AUTHORS = "authors"
-PAPER_OPTIMIZATION = Optimization(steps=300, rate=0.1, lambda_l2=0.008, lambda_id=0.005, origin={"all": AUTHORS})
-PAPER_MAPPER = MapperTraining(steps=50_000, batch=2, rate=0.5, lambda_l2=0.8, lambda_id=0.1, count=400,
-                              origin={"all": AUTHORS, "count": "ours: the paper trains on encoded photographs"})
-PAPER_DIRECTIONS = Directions(method="sweep", alpha=4.1, threshold=0.15, images=100, origin={"all": AUTHORS})
+def _by_authors(*names):
+    return dict.fromkeys(names, "authors")
+
+
+PAPER_OPTIMIZATION = Optimization(steps=300, rate=0.1, lambda_l2=0.008, lambda_id=0.005,
+                                  origin=_by_authors("steps", "rate", "lambda_l2", "lambda_id"))
+PAPER_MAPPER = MapperTraining(steps=50_000, batch=2, rate=0.5, lambda_l2=0.8, lambda_id=0.1,
+                              origin=_by_authors("steps", "batch", "rate", "lambda_l2", "lambda_id"))
+PAPER_DIRECTIONS = Directions(method="sweep", alpha=4.1, threshold=0.15,
+                              origin=_by_authors("method", "alpha", "threshold", "images"))
 
 
 def from_card(card):
@@ -104,8 +108,7 @@ def from_card(card):
 
 
 def describe(settings):
-    """One dataclass's numbers as lines: name, value, origin."""
-    general = settings.origin.get("all", "")
-    return "\n".join(f"{field.name:10} {getattr(settings, field.name)!s:>8}   "
-                     f"{settings.origin.get(field.name, general)}"
-                     for field in fields(settings) if field.name != "origin")
+    """One dataclass's numbers as lines: name, value, origin; what has no origin of its own plays no part."""
+    everything = settings.origin.get("all")
+    return "\n".join(f"{field.name:15} {getattr(settings, field.name)!s:>8}   {origin}" for field in fields(settings)
+                     if field.name != "origin" and (origin := settings.origin.get(field.name, everything)))

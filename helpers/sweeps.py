@@ -25,8 +25,8 @@ def visit(domain, channels, direction_of, settings, *, path=None, callback=None,
     found = torch.zeros(len(channels), domain.clip.encode_text([domain.neutral]).shape[1])
     done = torch.zeros(len(channels), dtype=torch.uint8)
     if path and path.exists():
-        tensors, header = read_safetensors(path)
-        if header.get("settings") != settings:
+        tensors, header = read_safetensors(path, needs=["settings", "directions", "done"])
+        if header["settings"] != settings:
             raise ValueError(f"{path.name} holds a sweep with other settings: delete it to begin anew.")
         found, done = tensors["directions"].clone(), tensors["done"].clone()
     todo = [i for i in range(rank, len(channels), processes) if not done[i]]
@@ -48,9 +48,11 @@ def visit(domain, channels, direction_of, settings, *, path=None, callback=None,
 
 
 def sweep_path(domain, folder="sweeps"):
-    """Where the sweep of a domain is: in data/ for the embedded ones, else in a folder of yours."""
+    """Where the sweep of a domain with its CLIP is: in data/ for the embedded ones, else in a folder of yours."""
     embedded = DATA / domain.name / "sweep.safetensors"
-    return embedded if embedded.exists() else Path(folder) / f"{domain.name}.safetensors"
+    if embedded.exists() and domain.clip_name == "its own":
+        return embedded
+    return Path(folder) / f"{domain.name}-{domain.clip_name.replace('/', '-').replace(' ', '-')}.safetensors"
 
 
 def has_sweep(domain):
@@ -66,10 +68,10 @@ def find_sweep(domain, count):
     """
     path = sweep_path(domain)
     if path.exists():
-        tensors, header = read_safetensors(path)
-        if header.get("generator") != domain.fingerprint or "directions" not in tensors:
-            raise ValueError(f"{path.name} is no sweep of this generator: make one with keep_sweep(domain).")
-        directions = tensors["directions"].float()
+        tensors, header = read_safetensors(path, needs=["generator", "directions"])
+        if header["generator"] != domain.fingerprint or header.get("clip", "its own") != domain.clip_name:
+            raise ValueError(f"{path.name} is no sweep of this generator and CLIP: make one with keep_sweep(domain).")
+        directions = tensors["directions"]
     elif domain.sweep:
         directions = read_array(fetch(domain.sweep)).float()
     else:
@@ -97,7 +99,8 @@ def keep_sweep(domain, path=None, *, callback=time_left, accelerator=None, **opt
         print(f"Stopped with {int(done.sum())} of {len(found)} channels done; run it again to go on.")
         return False
     if accelerator is None or accelerator.is_main_process:
-        save_tensors(path, {"directions": found.half()}, generator=domain.fingerprint)
+        save_tensors(path, {"directions": found.half()}, generator=domain.fingerprint,
+                     clip=domain.clip_name)
         for part in path.parent.glob(f"{unfinished.name}*"):
             part.unlink()
     find_sweep.cache_clear()

@@ -6,6 +6,8 @@ attention, half-precision arithmetic as a GPU rounds it), its memory, random num
 here asks for.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,11 +31,12 @@ def gpu():
     """A pretended GPU as a T4 is, without bfloat16; a domain on it; and the notebooks' functions, with few images."""
     with pretend_gpu(bfloat16=False) as places, pytest.MonkeyPatch.context() as patch:
         domain = load_domain("avatars", "cuda")
+        few = replace(domain.settings.directions, gradient_images=4)
+        domain.settings = replace(domain.settings, directions=few)
         one, two, three = optimization, mapper, directions
         for module in (latents.w_space, latents.gallery, latents.linear_model,
                        three.style_statistics, three.relevance_of, three.derivative_lengths, sweeps.find_sweep):
             module.cache_clear()
-        patch.setattr(three, "IMAGES", 4)
         # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
         patch.setattr(checkpoints, "save", lambda tensors, header: save(
             {name: value.cpu() for name, value in tensors.items()}, header))

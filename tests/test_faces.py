@@ -2,14 +2,17 @@
 skipped, and the last line of the tests says so."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import golden
 
-from helpers import domains, images
+from helpers import domains, images, sweeps
 from helpers.fetching import Unavailable, fetch
 from helpers.inversion import invert
+from helpers.latents import random_w_plus
+from helpers.methods import global_direction, optimize_latent
 
 face_words = pytest.importorskip("face_words")
 
@@ -86,6 +89,21 @@ def test_a_picture_is_found_again(faces_domain):
                              callback=lambda state: steps.append(state["image"].shape[-1]))
     assert w_plus.shape == (1, 16, 512) and steps == [256] * 10 + [1024] * 2
     assert min(history["loss"][:10]) < history["loss"][0]
+
+
+def test_with_another_clip_the_methods_work_and_the_sweep_is_left_alone(faces_domain, domain, monkeypatch):
+    """As with ViT-B/32, whose weights cannot be had here: the avatars' CLIP in its place."""
+    monkeypatch.setattr(domains, "_published_clip", lambda name: domain.clip)
+    other = domains.load_domain("faces", "cpu", clip="ViT-B/32")
+    assert other.gallery is None and not sweeps.has_sweep(other) and sweeps.has_sweep(faces_domain)
+    assert other.settings.optimization.origin == {"all": "guess, by analogy with faces"}
+    other.settings = replace(other.settings, gallery=replace(other.settings.gallery, samples=24))
+    w_plus = random_w_plus(other, 1, seed=1)
+    edited, history = optimize_latent(other, w_plus, "a person with glasses", steps=2)
+    assert edited.shape == w_plus.shape and len(history["loss"]) == 2
+    assert global_direction(other, other.neutral, "a person with glasses").shape == (6752,)
+    with pytest.raises(ValueError, match="no sweep of faces yet"):
+        global_direction(other, other.neutral, "a person with glasses", method="sweep")
 
 
 def test_captions_say_only_what_is_so():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers.criteria import augment, change_distance, text_direction
-from helpers.latents import random_w_plus, suggestion, w_space
+from helpers.latents import gain, missing, random_w_plus, suggestion, w_space
 
 
 def test_change_distance_by_hand():
@@ -41,11 +41,15 @@ def test_position_is_the_inverse_of_offset(domain):
 
 def test_the_suggestion_shows_what_the_sentence_says(domain):
     """Added to random faces, the suggested offset makes the classifier see glasses on more of them."""
-    offset, gain = suggestion(domain, "a person with glasses")
+    direction = text_direction(domain, "a person with glasses")
+    offset = suggestion(domain, direction)
     faces = random_w_plus(domain, 16, seed=3)
     moved = faces + 1.7 * w_space(domain.generator).offset(offset)
     wanted = domain.classifier.attributes["glasses"].index("glasses")
     seen = [(domain.classifier.read(domain.generator(w))["glasses"][0] == wanted).float().mean()
             for w in (faces, moved)]
-    assert gain > 0 and seen[1] > seen[0] + 0.25
-    assert suggestion(domain, domain.neutral)[1] == pytest.approx(1e-3)
+    assert gain(domain, direction) > 0 and seen[1] > seen[0] + 0.25
+    lacks = [missing(domain, direction, domain.generator(w)).mean() for w in (faces, moved)]
+    assert lacks[1] < lacks[0] - 0.3 and domain.settings.gallery.least <= lacks[1]  # who has it is moved less
+    neutral = text_direction(domain, domain.neutral)
+    assert gain(domain, neutral) == pytest.approx(1e-3) and not suggestion(domain, neutral).any()

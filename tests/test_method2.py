@@ -199,7 +199,7 @@ def test_a_mapper_is_small_and_fits_one_generator(domain, method2, tmp_path, mon
     monkeypatch.setattr(domain, "fingerprint", "another")
     with pytest.raises(ValueError, match="a.safetensors is a mapper of another generator"):
         mapper_files.load_mapper(path, domain)
-    with pytest.raises(ValueError, match="does not hold a mapper"):
+    with pytest.raises(ValueError, match="it lacks prompt"):
         mapper_files.load_mapper(ROOT / "data" / "avatars" / "identity.safetensors", domain)
 
 

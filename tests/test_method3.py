@@ -13,6 +13,7 @@ from PIL import Image
 
 from helpers import edits, latents, stylegan2, sweeps
 from helpers.checkpoints import read_safetensors, save_tensors
+from helpers.criteria import text_direction
 from helpers.judging import judge, summary
 from helpers.latents import random_w_plus
 
@@ -84,7 +85,7 @@ def test_two_sets_of_random_faces_give_one_direction(domain, monkeypatch):
     for half in (slice(0, None, 2), slice(1, None, 2)):
         monkeypatch.setattr(latents, "gallery", lambda domain, half=half: (w[half], features[half]))
         monkeypatch.setattr(latents, "linear_model", latents.linear_model.__wrapped__)
-        found.append([latents.suggestion(domain, prompt)[0] for prompt in domain.prompts])
+        found.append([latents.suggestion(domain, text_direction(domain, prompt)) for prompt in domain.prompts])
         monkeypatch.undo()
     cosines = [F.cosine_similarity(one, two, dim=0).item() for one, two in zip(*found)]
     assert sum(cosines) / len(cosines) >= 0.8, cosines

@@ -124,7 +124,7 @@ def test_make_test_sees_a_notebook_that_is_wrong(tmp_path):
 class Shorter(ast.NodeTransformer):
     """Code with few steps, images and repetitions wherever it says how many."""
 
-    FEW = {"steps": 10, "count": 100, "repeats": 2, "STEPS": 25, "IMAGES": 20, "COUNT": 2}
+    FEW = {"steps": 10, "count": 100, "repeats": 2, "gradient_images": 8}
 
     def shorten(self, source):
         return ast.unparse(self.visit(ast.parse(source)))

@@ -19,8 +19,10 @@ from helpers.panels.widgets import sentence
 from helpers.panels.work import MODELS, Models, Rest
 from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION, Directions, MapperTraining, Optimization, Settings
 
-OURS = Settings(encoding=None, gallery=None, optimization=Optimization(60, 0.1, 0.001, 0.1),
-                mapper=MapperTraining(700, 8, 1, 0.03, 0.1), directions=Directions("samples", 3.2, channels=400))
+OURS = Settings(encoding=None, gallery=None, optimization=Optimization(
+    steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, origin={}), mapper=MapperTraining(
+        steps=700, batch=8, rate=1, lambda_l2=0.03, lambda_id=0.1, origin={}),
+                directions=Directions("samples", 3.2, channels=400))
 
 
 @pytest.fixture(scope="module")
@@ -847,15 +849,13 @@ def test_a_file_opened_in_mid_run_is_not_forgotten(panel):
 
 def test_a_mapper_that_cannot_be_saved_is_used_all_the_same(mapper_panel):
     def train(prompt, objective, callback):
-        error = OSError(28, "No space left on device", "/folder/of/mine/a.safetensors")
-        error.mapper = 0.4
-        raise error
+        return 0.4  # as `train_and_keep` does on a full disk: nothing is there to be found afterwards
 
     panel = mapper_panel
     panel.train, panel.prompt.value = train, "a person with an afro"
     run(panel)
-    assert "The mapper is not saved (No space left on device: a.safetensors)" in panel.status.value
-    assert "/folder" not in panel.status.value and panel.mapper == 0.4 and not panel.strength.disabled
+    assert "It is not saved, and lasts until this panel is closed." in panel.status.value
+    assert panel.mapper == 0.4 and not panel.strength.disabled
     panel.prompt.value = "a bald person"
     panel.prompt.value = "a person with an afro"
     assert panel.mapper == 0.4  # it is still there

@@ -120,13 +120,10 @@ def sweep_relevance(domain, neutral, target):
 @torch.no_grad()
 def samples_relevance(domain, neutral, target):
     """R of every channel [S]: how far the suggested step moves it, in standard deviations."""
-    step, _ = suggestion(domain, target, text_difference(domain, neutral, target))
+    step = suggestion(domain, text_difference(domain, neutral, target))
     ends = w_space(domain.generator).mean + w_space(domain.generator).offset(torch.stack([0 * step, step]))
     s = domain.generator.styles(domain.generator.broadcast(ends))
     return (s[1] - s[0]) / style_statistics(domain)[1].clamp(min=1e-8)
-
-
-IMAGES = 24  # for the gradient
 
 
 @torch.enable_grad()
@@ -144,7 +141,8 @@ def score_gradients(domain, s, direction):
 def derivative_lengths(domain, seed=0):
     """Root mean square of |dE/ds_c| [S] over images, from random directions: E<r, J>^2 = |J|^2 for r of N(0,
     1)."""
-    s, random = sweep_images(domain, IMAGES, seed), torch.Generator().manual_seed(seed)
+    s, random = sweep_images(domain, domain.settings.directions.gradient_images,
+                             seed), torch.Generator().manual_seed(seed)
     size = domain.clip.encode_text([domain.neutral]).shape[1]
     return score_gradients(domain, s,
                            torch.randn(len(s), size, generator=random).to(s)).square().mean(dim=0).sqrt()
@@ -153,7 +151,8 @@ def derivative_lengths(domain, seed=0):
 def gradient_relevance(domain, neutral, target):
     """R of every channel [S] from gradients alone; 0 for those that a sweep leaves out."""
     difference, channels = text_difference(domain, neutral, target), swept_channels(domain.generator)
-    gradient = score_gradients(domain, sweep_images(domain, IMAGES), difference[None]).mean(dim=0)
+    gradient = score_gradients(domain, sweep_images(domain, domain.settings.directions.gradient_images),
+                               difference[None]).mean(dim=0)
     relevance = torch.zeros_like(gradient)
     relevance[channels] = (gradient / derivative_lengths(domain).clamp(min=1e-8))[channels]
     return relevance

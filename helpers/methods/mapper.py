@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.criteria import augment, change_distance, clip_distance, identity_distance, text_direction
 from helpers.inversion import learning_rate
-from helpers.latents import missing, suggestion, w_space
+from helpers.latents import gain, missing, suggestion, w_space
 from helpers.runs import Run, fingerprint
 from helpers.settings import PAPER_MAPPER
 from helpers.stylegan2 import EqualLinear
@@ -81,8 +81,8 @@ def new_mapper(domain, objective="paper", networks=("coarse", "medium", "fine"))
         raise ValueError(f"Name at least one network of {', '.join(domain.rows)}.")
     if objective == "paper":
         return LatentMapper(rows, domain.generator.w_dim, "rows").to(domain.device)
-    axes = w_space(domain.generator).dim
-    return LatentMapper(rows, min(domain.settings.mapper.axes or axes, axes)).to(domain.device)
+    return LatentMapper(rows,
+                        min(domain.settings.gallery.axes, w_space(domain.generator).dim)).to(domain.device)
 
 
 def paper_objective(domain, prompt, latents, settings, resolution):
@@ -111,14 +111,14 @@ EVERY = 25  # steps between two looks at the held-out latents
 
 def training_loop(run, terms_of, training, held_out, settings, seed, callback=None):
     """Take a `Run` to its last step, or as far as Ctrl-C or the callback let it come."""
-    look = torch.no_grad()(lambda: run.look(terms_of(run.module, held_out, range(settings.views))[0]))
+    look = torch.no_grad()(lambda: run.look(terms_of(run.module, held_out, range(settings.augmentations))[0]))
     if run.step == 0:
         look()
     try:
         while run.step < settings.steps:
             random = torch.Generator().manual_seed(1_000_003 * seed + run.step)
             batch = training[torch.randint(len(training), [settings.batch], generator=random)]
-            seeds = torch.randint(settings.views, [1], generator=random).tolist()
+            seeds = torch.randint(settings.augmentations, [1], generator=random).tolist()
             terms, image = terms_of(run.module, run.share(batch), seeds)
             run.learn(terms)
             if run.step % EVERY == 0 or run.step == settings.steps:
@@ -150,24 +150,24 @@ def split_latents(latents, batch):
 
 
 @torch.no_grad()
-def before_the_edit(domain, prompt, latents, settings, resolution):
-    """Of the latents' images: CLIP's vectors, augmented [N, views, D], persons [N, D], what each lacks
-    [N]."""
+def before_the_edit(domain, direction, latents, settings, resolution):
+    """Of the latents' images: CLIP's vectors, augmented [N, augmentations, D], persons [N, D], what each
+    lacks [N]."""
     features, persons, lacks = [], [], []
     for part in latents.split(8):
         image = domain.generator(part, resolution=resolution)
         features.append(torch.stack([domain.clip.encode_image(augment(image, seed))
-                                     for seed in range(settings.views)], dim=1))
+                                     for seed in range(settings.augmentations)], dim=1))
         persons.append(domain.identity(image) if domain.identity else image.new_zeros(len(image), 1))
-        lacks.append(missing(domain, prompt, image))
+        lacks.append(missing(domain, direction, image))
     return torch.cat(features), torch.cat(persons), torch.cat(lacks)
 
 
 def our_objective(domain, prompt, latents, settings, resolution):
     """As `paper_objective`, with notebook 1's change instead of a place, in standard deviations."""
     space, direction = w_space(domain.generator), text_direction(domain, prompt)
-    features, persons, lacks = before_the_edit(domain, prompt, latents, settings, resolution)
-    goal = settings.goal * suggestion(domain, prompt)[1] * lacks
+    features, persons, lacks = before_the_edit(domain, direction, latents, settings, resolution)
+    goal = settings.goal * lacks * gain(domain, direction)
 
     def terms_of(mapper, index, seeds):
         step = mapper_step(domain, mapper, latents[index])
@@ -183,14 +183,14 @@ def our_objective(domain, prompt, latents, settings, resolution):
     return terms_of
 
 
-def start_at_suggestion(domain, mapper, prompt, times):
-    """Set the last biases so that 0.1 M(x) is about `times` the suggested offset, whatever x is."""
-    wanted = 10 * times * suggestion(domain, prompt)[0][:mapper.config["dim"]] / math.sqrt(2)
+def start_at_suggestion(domain, mapper, prompt, settings):
+    """Set the last biases so that 0.1 M(x) is about the suggested offset, whatever x is."""
+    wanted = 10 * settings.start * suggestion(domain, text_direction(domain, prompt)) / math.sqrt(2)
     wanted = torch.where(wanted > 0, wanted, wanted / 0.2)  # what the last leaky ReLU makes that offset of
     with torch.no_grad():
         for network in mapper.networks.values():
             last = network.layers[-1]
-            last.weight.mul_(0.1)
+            last.weight.mul_(settings.scatter)
             last.bias.copy_(wanted / last.bias_gain)
 
 
@@ -251,7 +251,7 @@ def trained(domain, latents, settings, named, resolution, path, callback, accele
         optimizer = paper_optimizer(mapper, settings.rate)
     else:
         terms_of = our_objective(domain, named["prompt"], latents, settings, resolution or domain.draw)
-        start_at_suggestion(domain, mapper, named["prompt"], settings.start)
+        start_at_suggestion(domain, mapper, named["prompt"], settings)
         optimizer = FallingRate(mapper, settings.rate, settings.steps)
     run = Run(mapper, optimizer, named, path, accelerator)
     training_loop(run, terms_of, *split_latents(latents, settings.batch), settings, named["seed"], callback)

@@ -18,7 +18,7 @@ from helpers.criteria import (
     text_direction,
 )
 from helpers.inversion import learning_rate
-from helpers.latents import missing, suggestion, w_space
+from helpers.latents import gain, missing, suggestion, w_space
 from helpers.settings import PAPER_OPTIMIZATION
 
 
@@ -67,12 +67,11 @@ def optimize_paper(domain, w_plus, prompt, settings, resolution=None, callback=N
                    steps=settings.steps, rate=settings.rate, callback=callback)
 
 
-def change_term(domain, prompt, image, settings, goal):
+def change_term(domain, direction, image, settings, goal):
     """The CLIP term: how far the change from the source `image` is from its goal [N], in augmentations."""
-    direction = text_direction(domain, prompt)
     with torch.no_grad():
-        start = [domain.clip.encode_image(augment(image, seed)) for seed in range(settings.views)]
-    seeds = cycle(range(settings.views))
+        start = [domain.clip.encode_image(augment(image, seed)) for seed in range(settings.augmentations)]
+    seeds = cycle(range(settings.augmentations))
 
     def distance(image):
         some = [next(seeds) for _ in range(settings.at_once)]
@@ -85,12 +84,13 @@ def change_term(domain, prompt, image, settings, goal):
 def optimize_ours(domain, w_plus, prompt, settings, resolution=None, callback=None):
     """Equation (1) with the four changes: one offset v [N, 1, K] in `w_space`. As `optimize_paper`."""
     source = domain.generator.check_w_plus(w_plus).detach().to(domain.device)
-    space, (offset, gain) = w_space(domain.generator), suggestion(domain, prompt)
+    space, direction = w_space(domain.generator), text_direction(domain, prompt)
     with torch.no_grad():
         image = domain.generator(source, resolution=resolution)
         person = domain.identity and domain.identity(image)
-        lacks = missing(domain, prompt, image)
-    clip_term = change_term(domain, prompt, image, settings, settings.goal * gain * lacks)
+        lacks = missing(domain, direction, image)
+    clip_term = change_term(domain, direction, image, settings,
+                            settings.goal * lacks * gain(domain, direction))
 
     def objective(v, image):
         terms = {"clip": clip_term(image), "latent": settings.lambda_l2 * latent_distance(v, 0)}
@@ -98,7 +98,7 @@ def optimize_ours(domain, w_plus, prompt, settings, resolution=None, callback=No
             terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), person)
         return terms
 
-    start = settings.start * lacks[:, None, None] * offset[:settings.axes]
+    start = settings.start * lacks[:, None, None] * suggestion(domain, direction)
     v, history = descend(start, lambda v: domain.generator(source + space.offset(v), resolution=resolution),
                          objective,
                          steps=settings.steps, rate=settings.rate, callback=callback)

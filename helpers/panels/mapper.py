@@ -3,7 +3,6 @@
 import ipywidgets as widgets
 
 from .panel import FacePanel, settings_of
-from .widgets import sentence
 
 
 class MapperPanel(FacePanel):
@@ -12,8 +11,8 @@ class MapperPanel(FacePanel):
     Args:
         domain, invert, folder: as `FacePanel`.
         find: (prompt, objective) -> a trained mapper, or None if there is none yet.
-        train: (prompt, objective, callback) -> a trained mapper, kept so that `find` finds it. If it cannot be kept,
-            an OSError with the mapper as its attribute `mapper`: it is used all the same.
+        train: (prompt, objective, callback) -> a trained mapper, kept so that `find` finds it; if it cannot be kept
+            (a full disk), it is used all the same.
         apply: (domain, mapper, w_plus, strength, only) -> w_plus; `only` names the networks that act.
     """
 
@@ -75,17 +74,13 @@ class MapperPanel(FacePanel):
         return f"{prompt}: {ready}. {said}"
 
     def _train(self, prompt, objective):
-        """A new mapper, and a sentence if it is kept in memory only."""
-        try:
-            mapper, said = self.train(prompt, objective, self.work.watch), ""
-        except OSError as error:
-            mapper = getattr(error, "mapper", None)
-            if mapper is None:
-                raise
-            said = f"The mapper is not saved ({sentence(error).rstrip('.')}): it is kept until this panel is closed."
-        if said or not self.work.stopped:  # one that was stopped goes on with the next Run
-            self._trained[prompt, objective] = mapper
-        return mapper, said
+        """A new mapper, and a sentence if it could not be kept and lasts no longer than the panel."""
+        mapper = self.train(prompt, objective, self.work.watch)
+        if self.work.stopped:  # it goes on with the next Run
+            return mapper, ""
+        self._trained[prompt, objective] = mapper
+        kept = self.find(prompt, objective) is not None
+        return mapper, "" if kept else "It is not saved, and lasts until this panel is closed."
 
     def ready(self):
         return self.mapper is not None and self.chosen is not None and self.chosen.w_plus is not None

@@ -24,6 +24,7 @@ from helpers.domains import load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
 from helpers.mapper_files import find_mapper, training_latents  # noqa: E402
 from helpers.methods import apply_mapper, global_direction, optimize_latent, sweep, train_mapper  # noqa: E402
+from helpers.settings import PAPER_DIRECTIONS  # noqa: E402
 
 
 def method_1(domain, latents, prompt):
@@ -47,11 +48,11 @@ def method_3(domain, latents, prompt, alpha=None, **options):
 
 
 def method_3_sweep(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=9.0, channels=20, method="sweep")
+    return method_3(domain, latents, prompt, alpha=PAPER_DIRECTIONS.alpha, channels=20, method="sweep")
 
 
 def method_3_gradient(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=9.0, channels=20, method="gradient")
+    return method_3(domain, latents, prompt, alpha=PAPER_DIRECTIONS.alpha, channels=20, method="gradient")
 
 
 # Sentences not asked before, for timing a new one.

@@ -28,7 +28,7 @@ def held_out_losses(domain, prompt, latents, rate, make):
     settings = replace(domain.settings.mapper, rate=rate)
     torch.manual_seed(0)
     network = mapper.new_mapper(domain, "ours")
-    mapper.start_at_suggestion(domain, network, prompt, settings.start)
+    mapper.start_at_suggestion(domain, network, prompt, settings)
     optimizer = make(network.parameters()) if make else mapper.FallingRate(network, rate, settings.steps)
     run = Run(network, optimizer, {})
     mapper.training_loop(run, mapper.our_objective(domain, prompt, latents, settings, domain.draw),

@@ -17,13 +17,15 @@ import descriptor  # noqa: E402
 import face_labels  # noqa: E402
 import face_networks  # noqa: E402
 import fit_readouts  # noqa: E402
+import mappers  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES, NAMES, caption  # noqa: E402
 from small_clip import certain  # noqa: E402
 
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
-from helpers.domains import RANDOM_FACE  # noqa: E402
+from helpers.domains import RANDOM_FACE, load_domain  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
+from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 DESCRIBED = 3000  # faces whose descriptor teaches the identity network
@@ -128,7 +130,11 @@ def main(parts):
                  if (DATA / f"{name}.safetensors").exists()]
         cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions(choices))
         cards.write_gallery("faces")
+    if "mappers" in parts:
+        mappers.main("faces")
+    if "sweep" in parts:
+        keep_sweep(load_domain("faces", "cpu"), DATA / "sweep.safetensors")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ("clip", "encoder", "identity", "judge", "card"))
+    main(sys.argv[1:] or ("identity", "clip", "encoder", "judge", "card", "mappers", "sweep"))
