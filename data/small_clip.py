@@ -76,9 +76,17 @@ def contrastive(image, text, pairs, known, scale):
             + F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])) / 2
 
 
-def train_clip(images, seen, known, say, sizes, beliefs, folder, *, seed, steps, batch=64, captions=4,
-               text_steps=0):
-    """Returns `clip.model.CLIP` with 77 tokens of context.
+def new_clip(sizes, beliefs, folder, *, seed):
+    """An untrained `clip.model.CLIP` of `sizes`, with a linear head for each attribute while it is trained."""
+    torch.manual_seed(seed)
+    model = CLIP(context_length=CONTEXT, **sizes)
+    model.token_embedding = ProjectedEmbedding(token_vectors(folder), sizes["transformer_width"])
+    model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], of.shape[1]) for name, of in beliefs.items()})
+    return model
+
+
+def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, batch=64, captions=4, rate=1e-3):
+    """Teach both halves of a model, in place.
 
     Each picture comes with several captions, since sentences are cheap to encode, and the picture's vector must also
     tell every attribute through a linear layer that is thrown away afterwards: a caption names one or two
@@ -87,15 +95,9 @@ def train_clip(images, seen, known, say, sizes, beliefs, folder, *, seed, steps,
     Args:
         images: uint8 [N, R, R, 3]; seen, known: [N, attributes], see `true_pairs`; -1 in seen: no choice.
         say: (number of a picture, random.Random) -> a caption and {attribute number: choice} of what it says.
-        sizes: of `clip.model.CLIP`.
-        text_steps: of `train_text`, afterwards.
         beliefs: {attribute: float [N, choices]}, how likely each choice is; rows of zeros where nothing is known.
     """
-    torch.manual_seed(seed)
-    model = CLIP(context_length=CONTEXT, **sizes)
-    model.token_embedding = ProjectedEmbedding(token_vectors(folder), sizes["transformer_width"])
-    model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], of.shape[1]) for name, of in beliefs.items()})
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
     wrapper = ClipModel(model)
     model.requires_grad_(True)
 
@@ -118,10 +120,7 @@ def train_clip(images, seen, known, say, sizes, beliefs, folder, *, seed, steps,
         loss.backward()
         return loss
 
-    load_or_train(folder / "clip", model, optimizer, step, batches(len(images), batch, seed), steps)
-    if text_steps:
-        train_text(model, images, say, beliefs, folder, seed=seed + 1, steps=text_steps)
-    return extended(model, sizes)
+    load_or_train(path, model, optimizer, step, batches(len(images), batch, seed), steps)
 
 
 @torch.no_grad()
@@ -150,7 +149,7 @@ def likelihood(said, beliefs, index):
     return likely
 
 
-def train_text(model, images, say, beliefs, folder, *, seed, steps, batch=256, captions=192):
+def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, captions=192):
     """Teach the text half again, the image half frozen, which makes a step cheap: `batch` pictures and many captions.
 
     A caption's scores over the pictures are to be in proportion to how likely it is true of each, so that what the
@@ -182,8 +181,7 @@ def train_text(model, images, say, beliefs, folder, *, seed, steps, batch=256, c
         loss.backward()
         return loss
 
-    load_or_train(folder / "text", model, optimizer, step, batches(len(images), batch, seed), steps)
-    return model
+    load_or_train(path, model, optimizer, step, batches(len(images), batch, seed), steps)
 
 
 def extended(model, sizes):

@@ -41,7 +41,7 @@ def descend(x, draw, objective, *, steps, rate, callback=None):
             state = {"step": step, "steps": steps, "image": image.detach(), "loss": history["loss"][-1]}
             if callback and callback(state):
                 break
-            optimizer.param_groups[0]["lr"] = learning_rate(step, steps + 1, rate)
+            optimizer.param_groups[0]["lr"] = learning_rate(step - 1, steps, rate)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()

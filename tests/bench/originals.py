@@ -29,8 +29,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from helpers import criteria  # noqa: E402
 from helpers.checkpoints import load_generator  # noqa: E402
 from helpers.clip_model import CLIP, ClipModel, area_matrix  # noqa: E402
+from helpers.domains import load_domain  # noqa: E402
 from helpers.e4e import Encoder  # noqa: E402
 from helpers.identity import IdentityNetwork  # noqa: E402
 from helpers.stylegan2 import HalfPrecision  # noqa: E402
@@ -221,14 +223,29 @@ def our_step(root=ROOT, side=1024, half=False):
     torch.manual_seed(0)
     generator = stylegan2.Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)})
     generator.eval().requires_grad_(False)
-    clip, identity = ClipModel(random_clip()), IdentityNetwork().eval().requires_grad_(False)
 
     def draw(w_plus):
         with HalfPrecision(generator) if half else nullcontext():
             return generator(w_plus, resolution=side)
 
+    return equation_1_step(criteria, generator, draw, *large_networks(ClipModel))
+
+
+def faces_step(large):
+    """The same on `faces`, drawn at 256 px as the domain does it, by its own small networks or the authors' large."""
+    domain = load_domain("faces", "cpu")
+    clip, identity = large_networks(ClipModel) if large else (domain.clip, domain.identity)
+    return equation_1_step(criteria, domain.generator,
+                           lambda w_plus: domain.generator(w_plus, resolution=domain.draw), clip, identity)
+
+
+def large_networks(clip_model):
+    return clip_model(random_clip()), IdentityNetwork().eval().requires_grad_(False)
+
+
+def equation_1_step(criteria, generator, draw, clip, identity):
     with torch.no_grad():
-        source = generator.broadcast(generator.map(torch.randn(1, 512)))
+        source = generator.broadcast(generator.map(torch.randn(1, generator.z_dim)))
         person, text = identity(draw(source)), clip.encode_text(["a person with purple hair"])
     w_plus = source.clone().requires_grad_()
     optimizer = torch.optim.Adam([w_plus], lr=0.1)
@@ -259,11 +276,15 @@ class Contender:
     def step(self):
         self.seconds.append(self.pool.submit(timed_step).result())
 
+    def report(self):
+        """Median seconds of a step since the last report, the first left out, and the peak of memory in GB above the
+        networks."""
+        seconds, self.seconds = self.seconds[1:], []
+        return {"seconds": round(statistics.median(seconds), 3),
+                "GB above the networks": round(self.pool.submit(peak).result(), 2)}
+
     def finish(self):
-        """Median seconds of a step, the first left out, and the peak of memory in GB above the networks."""
-        memory = self.pool.submit(peak).result()
         self.pool.shutdown()
-        return {"seconds": round(statistics.median(self.seconds[1:]), 2), "GB above the networks": round(memory, 2)}
 
 
 STATE = {}  # of a contender's process
@@ -291,23 +312,33 @@ def peak():
     return memory("VmHWM") - STATE["before"]
 
 
+OURS = {  # name: how a step of ours is built
+    "fp32, 1024 px": (our_step, ROOT, 1024, False),
+    "half precision allowed, 1024 px": (our_step, ROOT, 1024, True),
+    "early stop at 256 px, fp32": (our_step, ROOT, 256, False),
+    "early stop at 256 px, half precision allowed": (our_step, ROOT, 256, True),
+    "faces at 256 px, ViT-B/32 and IR-SE50": (faces_step, True),
+    "faces at 256 px, its own networks": (faces_step, False),
+}
+
+
 def race(others, repeat=3):
-    """One step of equation (1) by ours, at three settings, in turn with each of `others`: {name: (build, argument)}."""
-    found = {}
-    for name, settings in (("fp32, 1024 px", (1024, False)), ("half precision allowed, 1024 px", (1024, True)),
-                           ("early stop at 256 px, fp32", (256, False))):
-        contenders = {"ours": Contender(our_step, ROOT, *settings)}
-        contenders |= {other: Contender(*build) for other, build in others.items()}
+    """One step of equation (1) by ours, at each setting, in turn with each of `others`: {name: (build, argument)}."""
+    others, found = {name: Contender(*build) for name, build in others.items()}, {}
+    for name, build in OURS.items():
+        ours = Contender(*build)
         for _ in range(repeat + 1):
-            for contender in contenders.values():
+            for contender in (ours, *others.values()):
                 contender.step()
-        rows = {other: contender.finish() for other, contender in contenders.items()}
-        for other in others:
-            rows[other]["times ours"] = round(rows[other]["seconds"] / rows["ours"]["seconds"], 2)
-            rows[other]["times our memory"] = round(
-                rows[other]["GB above the networks"] / rows["ours"]["GB above the networks"], 2)
-        found[f"equation (1), one step, {name}"] = rows
-    return found
+        found[name] = {"ours": ours.report()} | {other: contender.report() for other, contender in others.items()}
+        ours.finish()
+        for row in list(found[name].values())[1:]:
+            for what in ("seconds", "GB above the networks"):
+                row[f"{what}, times ours"] = round(row[what] / found[name]["ours"][what], 2)
+        print(name, json.dumps(found[name]), flush=True)
+    for contender in others.values():
+        contender.finish()
+    return {"equation (1), one step": found}
 
 
 def main():
@@ -327,8 +358,8 @@ def main():
         found["e4e"] = encoder(options.e4e)
     others = {"StyleCLIP's code": (styleclip_step, options.styleclip)} if options.styleclip else {}
     others |= {"our code before": (our_step, options.before)} if options.before else {}
+    print(json.dumps(found, indent=1), flush=True)
     found |= race(others)
-    print(json.dumps(found, indent=1))
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "originals.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 

@@ -2,7 +2,7 @@
 
 import torch
 from captions import caption
-from small_clip import certain, train_clip
+from small_clip import certain, extended, new_clip, train_clip
 from world import ATTRIBUTES, labels
 
 SIZES = dict(embed_dim=128, image_resolution=64, vision_layers=4, vision_width=128, vision_patch_size=8,
@@ -13,5 +13,8 @@ def train(renders, folder, *, seed, steps):
     """Returns `clip.model.CLIP` with 77 tokens of context. What cannot be seen (hair under a hat) is not there."""
     choices, _, images = renders
     seen = torch.from_numpy(labels(choices))
-    return train_clip(images, seen, torch.ones_like(seen, dtype=torch.bool), lambda number, rng:
-                      caption(choices[number], rng), SIZES, certain(seen, ATTRIBUTES), folder, seed=seed, steps=steps)
+    beliefs = certain(seen, ATTRIBUTES)
+    model = new_clip(SIZES, beliefs, folder, seed=seed)
+    train_clip(model, images, seen, torch.ones_like(seen, dtype=torch.bool),
+               lambda number, rng: caption(choices[number], rng), beliefs, folder / "clip", seed=seed, steps=steps)
+    return extended(model, SIZES)

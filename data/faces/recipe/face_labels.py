@@ -1,7 +1,8 @@
 """Labels of generated faces: by eye for some (labels.csv), and by probes in W for the rest of a pool.
 
 labels.csv has a line per face: pool and number (see pools.py, so that anyone can draw the face and look again) and a
-choice for each attribute. The faces were looked at on sheets of 36, at 220 px.
+choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has two more looks at
+the test faces, each without knowing the others, for nine attributes; "?" where it could not be told.
 """
 
 import csv
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from face_words import ATTRIBUTES, NAMES
+from pools import POOLS
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 TABLE = Path(__file__).with_name("labels.csv")
 STRENGTH = 1e-2  # of the probes' fit (scikit-learn's C), on w in standard deviations; chosen by cross-validation
+PICTURES = 0.1  # the same, on what a network sees in a picture
+AS_THEY_CAME = {"train": 612, "judge": 396}  # the first of a pool; others were picked, since probes hoped for something
 
 
 def by_eye(pool):
@@ -30,23 +34,40 @@ def by_eye(pool):
     return numbers, choices
 
 
-def probe(w, is_so, everyone):
-    """Who else shows it? A logistic regression on w, and how well it does.
+def pooled(pool, first):
+    """`by_eye` of a pool and of those drawn besides, which are numbered on from `first`; and which were looked at as
+    they came."""
+    parts = [by_eye(pool), by_eye(f"{pool}-more")]
+    numbers = np.concatenate([parts[0][0], parts[1][0] + first])
+    return numbers, np.concatenate([part[1] for part in parts]), numbers < AS_THEY_CAME[pool]
 
-    Args: w [N, w_dim] and is_so bool [N] of the faces labelled by eye; everyone [M, w_dim].
+
+def probe(views, numbers, is_so, by_chance):
+    """Who else shows it? A logistic regression on each view, their scores added up.
+
+    Args:
+        views: [(values [M, D] of everyone, strength of the fit)].
+        numbers, is_so: int [N] and bool [N], the faces labelled by eye.
+        by_chance: bool [N], those that were not picked; how likely a score makes it is learned from them.
     Returns: probabilities [M], cross-validated ones [N], and their AUC.
     """
-    mean, std = everyone.mean(0), everyone.std(0)
-    model = LogisticRegression(C=STRENGTH, max_iter=500)
     folds = StratifiedKFold(min(5, is_so.sum()), shuffle=True, random_state=0)
-    held_out = cross_val_predict(model, (w - mean) / std, is_so, cv=folds, method="predict_proba")[:, 1]
-    model.fit((w - mean) / std, is_so)
-    return model.predict_proba((everyone - mean) / std)[:, 1], held_out, roc_auc_score(is_so, held_out)
+    everyone, held_out = 0, 0
+    for values, strength in views:
+        values = (values - values.mean(0)) / values.std(0).clip(1e-6)
+        model = LogisticRegression(C=strength, max_iter=500)
+        held_out = held_out + cross_val_predict(model, values[numbers], is_so, cv=folds, method="decision_function")
+        everyone = everyone + model.fit(values[numbers], is_so).decision_function(values)
+    fair = by_chance if min(is_so[by_chance].sum(), (~is_so[by_chance]).sum()) >= 6 else np.full(len(is_so), True)
+    likely = LogisticRegression().fit(held_out[fair, None], is_so[fair])
+    sure, held_out = (likely.predict_proba(score[:, None])[:, 1] for score in (everyone, held_out))
+    return sure, held_out, roc_auc_score(is_so, held_out)
 
 
-def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
+def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
     """What every face of a pool shows: what is sure, what the probes believe, and what the probes are worth.
 
+    Args: w [N, w_dim] of the pool and of those drawn besides; pictures: what a network sees in their pictures [N, D].
     Returns: choices int64 [N, attributes], -1 where it is not sure; beliefs {attribute: float32 [N, choices]}, which
     sum to 1, or to 0 where there is no probe; and {(attribute, choice): (faces that show it, AUC)}.
 
@@ -54,7 +75,8 @@ def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
     and at most `errors` as many do not as among all faces: else nobody would have a hat, since few have. Where a probe
     is never that sure, only the faces labelled by eye count.
     """
-    numbers, seen = by_eye(pool)
+    numbers, seen, by_chance = pooled(pool, POOLS[pool][2])
+    views = [(w, STRENGTH)] + ([] if pictures is None else [(pictures, PICTURES)])
     choices, beliefs, report = np.full((len(w), len(NAMES)), -1), {}, {}
     for k, (name, of) in enumerate(ATTRIBUTES.items()):
         best, belief = np.zeros(len(w)), np.zeros((len(w), len(of)), np.float32)
@@ -63,7 +85,7 @@ def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
             is_so = seen[known, k] == c
             if is_so.sum() < at_least or (~is_so).sum() < at_least:
                 continue
-            sure, held_out, auc = probe(w[numbers[known]], is_so, w)
+            sure, held_out, auc = probe(views, numbers[known], is_so, by_chance[known])
             order = np.argsort(-held_out)
             right = np.cumsum(is_so[order]) / np.arange(1, len(order) + 1)
             enough = np.flatnonzero(right >= max(precision, 1 - errors * (1 - is_so.mean())))
@@ -78,3 +100,20 @@ def spread(w, pool, *, precision=0.85, errors=0.25, at_least=6):
         belief[numbers[known]] = np.eye(len(of), dtype=np.float32)[seen[known, k]]
         beliefs[name] = belief / belief.sum(1, keepdims=True).clip(1e-6)
     return choices, beliefs, report
+
+
+def certain_by_eye(attribute, choices, numbers, seen):
+    """What three looks at the test faces agree on: 1 where all say one of `choices`, 0 where none does, else -1.
+
+    Args: numbers [N] and seen [N] of the first look, as in `by_eye`: one attribute's column.
+    """
+    wanted = [ATTRIBUTES[attribute].index(choice) for choice in choices]
+    found = np.where(seen < 0, -1, np.isin(seen, wanted))
+    with TABLE.with_name("looked_again.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for look in ("2", "3") if attribute in rows[0] else ():
+        said = {int(row["number"]): row[attribute] for row in rows if row["look"] == look}
+        for i, number in enumerate(numbers):
+            if said[number] == "?" or (said[number] in choices) != (found[i] == 1):
+                found[i] = -1
+    return found

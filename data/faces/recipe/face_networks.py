@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from face_words import ATTRIBUTES, NAMES, caption
-from small_clip import train_clip
+from small_clip import extended, frozen_features, new_clip, train_clip, train_text
 from training import augment, batches, load_or_train, to_image
 
 from helpers.encoder import Encoder
@@ -24,30 +24,55 @@ def small(pixels):
                            for part in np.array_split(pixels, max(1, len(pixels) // 200))])
 
 
-def mirrored(pixels, choices, beliefs):
-    """Every face twice, the second time mirrored: who looked left looks right."""
+def mirrored(choices, beliefs):
+    """What is seen on every face and, afterwards, on every face mirrored: who looked left looks right."""
     turned = choices.copy()
     last = len(ATTRIBUTES["gaze"]) - 1
     turned[:, GAZE] = np.where(choices[:, GAZE] < 0, -1, last - choices[:, GAZE])
     both = {name: torch.from_numpy(np.concatenate([belief, belief[:, ::-1] if name == "gaze" else belief]))
             for name, belief in beliefs.items()}
-    return np.concatenate([pixels, pixels[:, :, ::-1]]), np.concatenate([choices, turned]), both
+    return np.concatenate([choices, turned]), both
 
 
-def clip(pixels, choices, beliefs, folder, *, seed=31, steps=3200):
-    """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied."""
-    pixels, choices, beliefs = mirrored(pixels, choices, beliefs)
-    seen = torch.from_numpy(choices)
-    return train_clip(pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), CLIP_SIZES,
-                      beliefs, folder, seed=seed, steps=steps, batch=48, captions=2, text_steps=2500)
+def clip(pixels, labels, folder, *, seed=31, steps=3200, again=1000):
+    """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied.
+
+    Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
+        after a first training they are spread anew with the help of what it sees, and it goes on with these.
+    """
+    choices, beliefs = mirrored(*labels(None))
+    pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+
+    def learn(path, **options):
+        seen = torch.from_numpy(choices)
+        train_clip(model, pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs, path,
+                   batch=48, captions=2, **options)
+
+    learn(folder / "clip", seed=seed, steps=steps)
+    choices, beliefs = mirrored(*labels(frozen_features(model, pixels[:len(pixels) // 2])[0]))
+    learn(folder / "clip-again", seed=seed + 1, steps=again, rate=3e-4)
+    train_text(model, pixels, lambda number, rng: caption(choices[number], rng), beliefs, folder / "text",
+               seed=seed + 2, steps=2500)
+    return extended(model, CLIP_SIZES)
 
 
-def judge(pixels, choices, beliefs, folder, *, seed=11, steps=2000, batch=64):
-    """Returns the `AttributeClassifier` that judges edits."""
+def judge(pixels, labels, folder, *, seed=11, steps=2000, again=800):
+    """Returns the `AttributeClassifier` that judges edits. `labels` as in `clip`."""
     torch.manual_seed(seed)
-    pixels, choices, beliefs = mirrored(pixels, choices, beliefs)
+    choices, beliefs = mirrored(*labels(None))
     model = AttributeClassifier(ATTRIBUTES, 20, size=SIZE).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    both = np.concatenate([pixels, pixels[:, :, ::-1]])
+    train_judge(model, both, beliefs, folder / "judge", seed=seed, steps=steps, rate=2e-3)
+    choices, beliefs = mirrored(*labels(seen_by_judge(model, pixels)))
+    train_judge(model, both, beliefs, folder / "judge-again", seed=seed + 1, steps=again, rate=5e-4)
+    call_as_often(model, both, beliefs)
+    return model
+
+
+def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
+    """Teach a judge what is believed of pictures, in place."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
 
     def step(i, index):
         picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
@@ -57,7 +82,29 @@ def judge(pixels, choices, beliefs, folder, *, seed=11, steps=2000, batch=64):
         loss.backward()
         return loss
 
-    return load_or_train(folder / "judge", model, optimizer, step, batches(len(pixels), batch, seed), steps)
+    load_or_train(path, model, optimizer, step, batches(len(pixels), batch, seed), steps)
+
+
+@torch.no_grad()
+def seen_by_judge(model, pixels):
+    """What the judge's heads read: [N, 256]."""
+    parts = np.array_split(pixels, max(1, len(pixels) // 200))
+    return torch.cat([model.hidden(model.features(to_image(part))[-1]) for part in parts])
+
+
+@torch.no_grad()
+def call_as_often(model, pixels, beliefs, rounds=200):
+    """Move the heads' biases until each choice is called as often as it is believed in.
+
+    A network that is unsure of what is rare calls it seldom: half of all glasses had been missed.
+    """
+    hidden = seen_by_judge(model, pixels)
+    for name, belief in beliefs.items():
+        known, head = belief.sum(1) > 0, model.heads[name]
+        wanted = belief[known].mean(0)
+        for _ in range(rounds):
+            called = F.one_hot(head(hidden[known]).argmax(1), len(wanted)).float().mean(0)
+            head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
 def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):

@@ -58,24 +58,29 @@ def with_readouts(generator):
 def faces(generator, pool):
     """A pool, those drawn besides, and its rare expressions.
 
-    Returns: pictures [N, 128, 128, 3], choices [N, attributes] and beliefs (see `face_labels.spread`), and w of all but
-    the rare expressions.
+    Returns: pictures [N, 128, 128, 3], their labels as `face_networks.clip` asks for them, and w of all but the rare
+    expressions.
     """
     names = (pool, f"{pool}-more")
     parts = [pools.latents(generator, name) for name in names]
     pixels = [face_networks.small(pools.drawn(generator, generator.broadcast(part), WORK / f"{name}.npy"))
               for name, part in zip(names, parts)]
     w = torch.cat(parts)
-    choices, beliefs, report = face_labels.spread(w.numpy(), pool)
-    (WORK / f"{pool}-probes.json").write_text(json.dumps({f"{name}: {choice}": value for (name, choice), value
-                                                          in report.items()}, indent=1))
     w_plus, expressions = pools.pushed(generator, pool)
+    pixels.append(face_networks.small(pools.drawn(generator, w_plus, WORK / f"{pool}-pushed.npy")))
     rare = np.full((len(expressions), len(NAMES)), -1)
     rare[:, NAMES.index("expression")] = [ATTRIBUTES["expression"].index(name) for name in expressions]
-    pixels.append(face_networks.small(pools.drawn(generator, w_plus, WORK / f"{pool}-pushed.npy")))
     more = certain(torch.from_numpy(rare), ATTRIBUTES)
-    beliefs = {name: np.concatenate([belief, more[name].numpy()]) for name, belief in beliefs.items()}
-    return np.concatenate(pixels), np.concatenate([choices, rare]), beliefs, w
+
+    def labels(pictures):
+        seen = None if pictures is None else pictures[:len(w)].numpy()
+        choices, beliefs, report = face_labels.spread(w.numpy(), pool, seen)
+        (WORK / f"{pool}-probes.json").write_text(json.dumps(
+            {f"{name}: {choice}": value for (name, choice), value in report.items()}, indent=1))
+        beliefs = {name: np.concatenate([belief, more[name].numpy()]) for name, belief in beliefs.items()}
+        return np.concatenate([choices, rare]), beliefs
+
+    return np.concatenate(pixels), labels, w
 
 
 def descriptors(generator):
@@ -112,23 +117,23 @@ def main(parts):
     torch.manual_seed(0)
     WORK.mkdir(parents=True, exist_ok=True)
     generator = readouts(load_generator(fetch((RANDOM_FACE,))))
-    pixels, choices, beliefs, w = faces(generator, "train")
+    pixels, labels, w = faces(generator, "train")
     if "identity" in parts:
         model = face_networks.identity(pixels[:DESCRIBED], descriptors(generator), WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
-        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, choices, beliefs, WORK), half=True)
+        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)
     if "encoder" in parts:
         model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg, WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
     if "judge" in parts:
-        model = face_networks.judge(*faces(generator, "judge")[:3], WORK)
+        model = face_networks.judge(*faces(generator, "judge")[:2], WORK)
         save_module(DATA / "classifier.safetensors", model, half=True)
     if "card" in parts:
         write_samples(generator)
         parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
                  if (DATA / f"{name}.safetensors").exists()]
-        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions(choices))
+        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions(labels(None)[0]))
         cards.write_gallery("faces")
     if "mappers" in parts:
         mappers.main("faces")
