@@ -13,10 +13,11 @@ sys.path.insert(0, str(DATA.parent))
 
 
 def update(folder, **entries):
-    """Set entries of a card. A new network makes the old gallery worthless, so it is dropped."""
+    """Set entries of a card. A new CLIP or generator makes the old gallery worthless, so it is dropped."""
     path = folder / "domain.json"
-    card = json.loads(path.read_text("utf-8")) | entries
-    if "sha256" in entries:
+    before = json.loads(path.read_text("utf-8"))
+    card = before | entries
+    if any(card["sha256"].get(part) != before["sha256"].get(part) for part in ("clip", "generator", "readouts")):
         card["gallery"] = None
     path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

@@ -80,27 +80,28 @@ def judged_faces(generator):
 
 
 def zero_shot(domain, features, seen, asked):
-    """The area under the ROC curve of each sentence against its opposite: {sentence: (faces that show it, AUC)}."""
+    """The area under the ROC curve of each sentence against its opposite, where three looks at the faces agree:
+
+    {sentence: (faces, of which show it, AUC)}.
+    """
     result = {}
     for attribute, choices, yes, no in asked:
-        column = seen[:, NAMES.index(attribute)]
-        truth = np.isin(column, [ATTRIBUTES[attribute].index(choice) for choice in choices])[column >= 0]
+        truth = face_labels.certain_by_eye(attribute, choices, seen[:, NAMES.index(attribute)])
         text = domain.clip.encode_text([yes, no])
-        score = (features @ (text[0] - text[1])).numpy()[column >= 0]
-        result[yes] = int(truth.sum()), round(float(roc_auc_score(truth, score)), 3)
+        score, sure = (features @ (text[0] - text[1])).numpy(), truth >= 0
+        result[yes] = int(sure.sum()), int(truth[sure].sum()), round(float(roc_auc_score(truth[sure], score[sure])), 3)
     return result
 
 
 def reading(domain, images, seen):
-    """How often the judge says yes and no rightly to each main question: {question: share}."""
+    """How often the judge says yes and no rightly to each main question, where three looks agree: {question: share}."""
     read = [domain.classifier.read(part) for part in images.split(64)]
     result = {}
     for attribute, choices, *_ in MAIN:
-        column = seen[:, NAMES.index(attribute)]
-        wanted = [ATTRIBUTES[attribute].index(choice) for choice in choices]
-        found = torch.cat([part[attribute][0] for part in read]).numpy()
-        right = np.isin(found, wanted) == np.isin(column, wanted)
-        result[f"{attribute}: {' or '.join(choices)}"] = round(float(right[column >= 0].mean()), 3)
+        truth = face_labels.certain_by_eye(attribute, choices, seen[:, NAMES.index(attribute)])
+        wanted, sure = [ATTRIBUTES[attribute].index(choice) for choice in choices], truth >= 0
+        found = np.isin(torch.cat([part[attribute][0] for part in read]).numpy(), wanted)
+        result[f"{attribute}: {' or '.join(choices)}"] = round(float((found == truth)[sure].mean()), 3)
     return result
 
 
@@ -148,7 +149,7 @@ def main():
     for name, asked in (("main", MAIN), ("rest", REST), ("unseen words", UNSEEN)):
         table = zero_shot(domain, features, seen, asked)
         report[f"zero-shot AUC, {name}"] = table
-        print(name, table, "mean", np.mean([auc for _, auc in table.values()]).round(3), flush=True)
+        print(name, table, "mean", np.mean([auc for *_, auc in table.values()]).round(3), flush=True)
     if domain.classifier:
         report["judge, share right"] = reading(domain, images, seen)
         print("judge", report["judge, share right"], flush=True)

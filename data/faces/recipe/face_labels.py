@@ -102,18 +102,18 @@ def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
     return choices, beliefs, report
 
 
-def certain_by_eye(attribute, choices, numbers, seen):
+def certain_by_eye(attribute, choices, seen):
     """What three looks at the test faces agree on: 1 where all say one of `choices`, 0 where none does, else -1.
 
-    Args: numbers [N] and seen [N] of the first look, as in `by_eye`: one attribute's column.
+    Args: seen [N]: one attribute's column of the first look, as in `by_eye("test")`; faces beyond those that were
+    looked at again keep what it says.
     """
-    wanted = [ATTRIBUTES[attribute].index(choice) for choice in choices]
-    found = np.where(seen < 0, -1, np.isin(seen, wanted))
+    found = np.where(seen < 0, -1, np.isin(seen, [ATTRIBUTES[attribute].index(choice) for choice in choices]))
     with TABLE.with_name("looked_again.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for look in ("2", "3") if attribute in rows[0] else ():
         said = {int(row["number"]): row[attribute] for row in rows if row["look"] == look}
-        for i, number in enumerate(numbers):
+        for i, number in enumerate(by_eye("test")[0]):
             if said[number] == "?" or (said[number] in choices) != (found[i] == 1):
                 found[i] = -1
     return found
