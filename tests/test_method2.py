@@ -46,6 +46,17 @@ def test_agrees_with_the_authors_mapper(method2):
     assert np.abs(delta.numpy() - right["delta"]).max() <= 1e-5
 
 
+def test_ranger_begins_down_the_mean_gradient_as_the_authors_does(method2):
+    """RAdam's first five steps (1908.03265, algorithm 2); the package's own default goes up the gradient there."""
+    network = torch.nn.Linear(3, 1)
+    start, gradient = network.bias.detach().clone(), torch.tensor([2e-3])
+    optimizer = method2.paper_optimizer(network, 0.5)
+    for step in range(1, 6):
+        network.weight.grad, network.bias.grad = torch.zeros(1, 3), gradient.clone()
+        optimizer.step()
+        assert torch.allclose(network.bias, start - step * 0.5 * gradient, atol=1e-6)
+
+
 def test_a_part_the_authors_left_out_stays(method2):
     keys = [f"{part}_mapping.mapping.{i}.{kind}" for part in ("course", "medium") for i in range(1, 5)
             for kind in ("weight", "bias")]

@@ -137,7 +137,10 @@ def paper_optimizer(mapper, rate):
     """Ranger as the authors set it."""
     from pytorch_optimizer import Ranger  # takes seconds to import, and only this needs it
 
-    return Ranger(mapper.parameters(), lr=rate, betas=(0.95, 0.999), eps=1e-5, k=6, alpha=0.5, use_gc=True)
+    # the first steps, too few to know a variance from: along the mean gradient, as in the authors' Ranger;
+    # without the last option the package goes *up* the gradient there
+    return Ranger(mapper.parameters(), lr=rate, betas=(0.95, 0.999), eps=1e-5, k=6, alpha=0.5, use_gc=True,
+                  degenerated_to_sgd=True)
 
 
 def split_latents(latents, batch):
