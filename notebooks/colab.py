@@ -2,10 +2,13 @@
 
 python notebooks/colab.py owner/name     (make colab REPO=owner/name)
 
-The one place that says it is pyproject.toml, [tool.colab]; the notebooks are stamped from it.
+The one place that says it is pyproject.toml, [tool.colab]; the notebooks are stamped from it. A set-up cell clones the
+commit that is checked out when this runs: push it, then commit what this has written. Run it again after every change
+that readers in Colab should get.
 """
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,9 +20,9 @@ SETTINGS = HERE.parent / "pyproject.toml"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
-def repository():
-    """owner/name as pyproject.toml has it; empty where it is not known."""
-    return tomllib.loads(SETTINGS.read_text("utf-8"))["tool"]["colab"]["repository"]
+def settings():
+    """{"repository": owner/name, "commit": its hash} as pyproject.toml has them; empty where they are not known."""
+    return tomllib.loads(SETTINGS.read_text("utf-8"))["tool"]["colab"]
 
 
 def badge(name, notebook):
@@ -28,30 +31,37 @@ def badge(name, notebook):
             f"{notebook}.ipynb)")
 
 
-def stamp(notebook, stem, name):
-    """Put the repository's name into a notebook's first two cells, its badge and its set-up; an empty name clears."""
+def stamp(notebook, stem, name, commit):
+    """Put the repository's name and commit into a notebook's badge and set-up cell; empty ones clear."""
     title, setup = notebook.cells[0], next(cell for cell in notebook.cells if cell.cell_type == "code")
     lines = [line for line in title.source.splitlines() if BADGE not in line]
     while lines and not lines[0]:
         lines.pop(0)
     title.source = "\n".join([badge(name, stem), "", *lines] if name else lines)
     address = f"https://github.com/{name}" if name else ""
-    setup.source, count = re.subn(r'^REPOSITORY = "[^"]*"', f'REPOSITORY = "{address}"', setup.source, flags=re.M)
-    if count != 1:
-        raise ValueError(f"The set-up cell of {stem} has {count} lines REPOSITORY = ..., not one.")
+    for variable, value in (("REPOSITORY", address), ("COMMIT", commit)):
+        setup.source, count = re.subn(rf'^{variable} = "[^"]*"', f'{variable} = "{value}"', setup.source, flags=re.M)
+        if count != 1:
+            raise ValueError(f"The set-up cell of {stem} has {count} lines {variable} = ..., not one.")
 
 
 def main():
     name = sys.argv[1] if len(sys.argv) == 2 else None
     if not name or not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", name):
         sys.exit("Say whose repository and its name: make colab REPO=owner/name")
-    text = SETTINGS.read_text("utf-8")
-    SETTINGS.write_text(re.sub(r'^repository = "[^"]*"', f'repository = "{name}"', text, flags=re.M), "utf-8")
+    head = subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        sys.exit("The set-up cells name a commit, and this folder is no git repository: commit and push it first.")
+    text, commit = SETTINGS.read_text("utf-8"), head.stdout.strip()
+    for key, value in (("repository", name), ("commit", commit)):
+        text = re.sub(rf'^{key} = "[^"]*"', f'{key} = "{value}"', text, flags=re.M)
+    SETTINGS.write_text(text, "utf-8")
     for path in sorted(HERE.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        stamp(notebook, path.stem, name)
+        stamp(notebook, path.stem, name, commit)
         nbformat.write(notebook, path)
         print(f"{path.name}: {badge(name, path.stem)}")
+    print(f"Colab will clone commit {commit[:12]}: push it, then commit and push what was written here.")
 
 
 if __name__ == "__main__":

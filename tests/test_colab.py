@@ -12,18 +12,20 @@ import pytest
 from conftest import ROOT
 
 colab = runpy.run_path(str(ROOT / "notebooks" / "colab.py"))
+STAMPED = {"name": (settings := colab["settings"]())["repository"], "commit": settings["commit"]}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("name", ["someone/styleclip-notebooks", ""])
+@pytest.mark.parametrize(("name", "commit"), [("someone/styleclip-notebooks", "0123abcd" * 5), ("", "")])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_stamping_writes_badge_and_address_and_can_be_repeated(path, name):
+def test_stamping_writes_badge_address_and_commit_and_can_be_repeated(path, name, commit):
     notebook = nbformat.read(path, as_version=4)
     for _ in range(2):
-        colab["stamp"](notebook, path.stem, name)
+        colab["stamp"](notebook, path.stem, name, commit)
     title, setup = notebook.cells[0].source, notebook.cells[1].source
     assert title.count("colab-badge") == bool(name)
     assert f'REPOSITORY = "{f"https://github.com/{name}" if name else ""}"' in setup
+    assert f'COMMIT = "{commit}"' in setup
     if name:
         assert f"colab.research.google.com/github/{name}/blob/main/notebooks/{path.name}" in title
     assert title.splitlines()[2 if name else 0].startswith("# ")
@@ -33,7 +35,7 @@ def test_stamping_writes_badge_and_address_and_can_be_repeated(path, name):
 def test_the_notebooks_say_what_pyproject_says(path):
     notebook = nbformat.read(path, as_version=4)
     before = [cell.source for cell in notebook.cells]
-    colab["stamp"](notebook, path.stem, colab["repository"]())
+    colab["stamp"](notebook, path.stem, **STAMPED)
     assert [cell.source for cell in notebook.cells] == before, "run make colab REPO=owner/name"
 
 
@@ -67,16 +69,19 @@ def colab_machine(tmp_path):
     shutil.copytree(ROOT / "helpers", origin / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", origin)
     git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["mv", "helpers", "later"],
+                    ["commit", "-qm", "y"]):
         subprocess.run([*git, *command], check=True)
     return tmp_path
 
 
 def run_setup(machine, absent=()):
-    """Run notebook 1's set-up cell in the empty folder; some modules seem absent. What pip was asked for, or None."""
-    cell = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
-    cell = cell.replace(f'REPOSITORY = "{colab["repository"]() and "https://github.com/" + colab["repository"]()}"',
-                        f'REPOSITORY = "{machine / "origin"}"')
+    """Run notebook 1's set-up cell, stamped, in the empty folder; some modules seem absent. What pip was asked for, or
+    None. The repository's newest commit has no helpers any more: the cell has to take the one it names."""
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    first = subprocess.run(["git", "-C", machine / "origin", "rev-parse", "HEAD~"], capture_output=True, text=True)
+    colab["stamp"](notebook, NOTEBOOKS[0].stem, "owner/name", first.stdout.strip())
+    cell = notebook.cells[1].source.replace("https://github.com/owner/name", str(machine / "origin"))
     hide = ("import importlib.util\nfind = importlib.util.find_spec\n"
             f"importlib.util.find_spec = lambda name, *a: None if name in {tuple(absent)!r} else find(name, *a)\n")
     check = ("\nimport google.colab, helpers, torch, numpy, ipywidgets\n"
@@ -99,7 +104,7 @@ def test_the_set_up_cell_clones_and_installs_only_what_is_missing(colab_machine)
 
 def test_without_an_address_the_set_up_cell_says_what_to_do(tmp_path):
     cell = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
-    if colab["repository"]():
+    if STAMPED["name"]:
         pytest.skip("the notebooks are stamped with an address")
     done = subprocess.run([sys.executable, "-c", cell], cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 1 and "Put the address of your copy" in done.stderr

@@ -2,12 +2,17 @@
 
 python tests/bench/faces.py                      data/edits.jpg: two samples, encoded from their files
 python tests/bench/faces.py --count 32           the judge's counts on 32 faces of seed 2026, into build/faces.json
+python tests/bench/faces.py --count 32 --ablation
+                                                 each change of act 3 alone, on 32 faces of seed 901 and six
+                                                 sentences, into build/ablation.json
 """
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,8 +27,12 @@ from helpers.judging import judge, summary  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
 from helpers.mapper_files import find_mapper  # noqa: E402
 from helpers.methods import apply_mapper, global_direction, optimize_latent  # noqa: E402
+from helpers.methods.directions import relevance_of, threshold_for  # noqa: E402
+from helpers.methods.mapper import new_mapper, start_at_suggestion  # noqa: E402
+from helpers.methods.optimization import optimize_ours, optimize_paper  # noqa: E402
+from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION  # noqa: E402
 
-SEED, PART = 2026, 8
+SEED, DEVELOPMENT, PART = 2026, 901, 8
 PERSON = ("a child", "an old person", "a woman", "a man")  # prompts that are the person
 
 
@@ -42,6 +51,58 @@ def method_3(domain, w_plus, prompt):
 
 
 METHODS = {"1 · optimization": method_1, "2 · mapper": method_2, "3 · direction": method_3}
+
+
+def equation_1(domain, w_plus, prompt):
+    settings = replace(PAPER_OPTIMIZATION, steps=100)
+    return domain.generator.styles(optimize_paper(domain, w_plus, prompt, settings, domain.draw)[0])
+
+
+def variant(**changes):
+    """Method 1 with some of its settings changed."""
+    def method(domain, w_plus, prompt):
+        settings = replace(domain.settings.optimization, **changes)
+        return domain.generator.styles(optimize_ours(domain, w_plus, prompt, settings, domain.draw)[0])
+    return method
+
+
+@lru_cache
+def untrained(domain, prompt):
+    torch.manual_seed(0)
+    mapper = new_mapper(domain, "ours")
+    start_at_suggestion(domain, mapper, prompt, domain.settings.mapper)
+    return mapper
+
+
+def mapper_start(domain, w_plus, prompt):
+    return domain.generator.styles(apply_mapper(domain, untrained(domain, prompt), w_plus))
+
+
+def paper_direction(domain, w_plus, prompt, method="sweep"):
+    """The authors' alpha and threshold, or the highest threshold that leaves 20 channels."""
+    least = threshold_for(relevance_of(domain, domain.neutral, prompt, method), 20)
+    return domain.generator.styles(w_plus) + PAPER_DIRECTIONS.alpha * global_direction(
+        domain, domain.neutral, prompt, method=method, threshold=min(PAPER_DIRECTIONS.threshold, least))
+
+
+def gradient_direction(domain, w_plus, prompt):
+    return paper_direction(domain, w_plus, prompt, "gradient")
+
+
+ABLATION = {
+    "1 · equation (1), 100 steps": equation_1,
+    "1 · start alone": variant(steps=1, rate=0),
+    "1 · without the start": variant(start=0),
+    "1 · without augmentation": variant(augmentations=1, at_once=1),
+    "1 · without sideways": variant(sideways=0),
+    "1 · without identity": variant(lambda_id=0),
+    "1 · recommended": method_1,
+    "2 · start alone": mapper_start,
+    "2 · recommended": method_2,
+    "3 · the paper's sweep": paper_direction,
+    "3 · gradient": gradient_direction,
+    "3 · recommended": method_3,
+}
 
 
 @torch.no_grad()
@@ -63,13 +124,15 @@ def picture(domain):
     (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
 
 
-def counts(domain, count):
-    """The judge's verdicts on every prompt, and how much of the person stays by our identity network."""
-    w_plus, report = random_w_plus(domain, count, SEED), {"faces": count, "seed": SEED}
+def counts(domain, count, seed, methods, prompts, target):
+    """The judge's verdicts on each prompt, and how much of the person stays by our identity network."""
+    w_plus, report = random_w_plus(domain, count, seed), {"faces": count, "seed": seed}
     before = drawn(domain, domain.generator.styles(w_plus))
-    for name, method in METHODS.items():
+    (ROOT / "build").mkdir(exist_ok=True)
+    for name, method in methods.items():
+        method(domain, w_plus[:1], prompts[0])  # what is made once does not count
         started, verdicts, same = time.perf_counter(), {}, []
-        for prompt in domain.asked:
+        for prompt in prompts:
             parts = [method(domain, part, prompt) for part in w_plus.split(PART)]
             if parts[0] is None:
                 continue
@@ -78,25 +141,28 @@ def counts(domain, count):
             if prompt not in PERSON:
                 with torch.no_grad():
                     same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
-            print(f"{name:18} {prompt:26} {verdicts[prompt]}", flush=True)
+            print(f"{name:28} {prompt:26} {verdicts[prompt]}", flush=True)
         success, unchanged = summary(verdicts.values())
         report[name] = {"there": success, "unchanged": unchanged, "identity": sum(same) / len(same),
                         "seconds": time.perf_counter() - started,
                         "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged]
                                     for prompt, verdict in verdicts.items()}}
-        print(f"{name:18} there {success:.3f}, unchanged {unchanged:.3f}, identity {report[name]['identity']:.2f}",
+        print(f"{name:28} there {success:.3f}, unchanged {unchanged:.3f}, identity {report[name]['identity']:.2f}",
               flush=True)
-    (ROOT / "build").mkdir(exist_ok=True)
-    (ROOT / "build" / "faces.json").write_text(json.dumps(report, indent=1) + "\n")
+        (ROOT / "build" / target).write_text(json.dumps(report, indent=1) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
+    parser.add_argument("--ablation", action="store_true", help="each change alone")
     options = parser.parse_args()
     domain = load_domain("faces", "cpu")
-    if options.count:
-        counts(domain, options.count)
+    if options.ablation:
+        prompts = [prompt for prompt in domain.asked if find_mapper(domain, prompt)]
+        counts(domain, options.count, DEVELOPMENT, ABLATION, prompts, "ablation.json")
+    elif options.count:
+        counts(domain, options.count, SEED, METHODS, list(domain.asked), "faces.json")
     else:
         picture(domain)
 
