@@ -1,0 +1,179 @@
+"""What a step costs by resolution, batch and number of texts; and what half precision and early stops change.
+
+python tests/bench/costs.py times     build/costs_times.json, and costs.png beside this file; wants an idle machine
+python tests/bench/costs.py same      edits in half precision beside fp32, early stops beside whole pictures
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from bench import NEW, median_seconds  # noqa: E402
+from originals import large_networks  # noqa: E402
+
+from helpers.clip_model import ClipModel  # noqa: E402
+from helpers.criteria import clip_distance, identity_distance, latent_distance  # noqa: E402
+from helpers.domains import load_domain  # noqa: E402
+from helpers.latents import random_w_plus  # noqa: E402
+from helpers.methods import global_direction, optimize_latent  # noqa: E402
+from helpers.methods.directions import relevance_of  # noqa: E402
+from helpers.settings import PAPER_OPTIMIZATION as PAPER  # noqa: E402
+from helpers.stylegan2 import Generator, HalfPrecision  # noqa: E402
+
+SEED, FACES, PART = 2026, 16, 4
+PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "a person with blonde hair")
+
+
+class Exact(HalfPrecision):
+    """`with Exact(generator):` all of it in fp32, whatever the domain has chosen."""
+
+    def __enter__(self):
+        self.generator.precision = None
+
+
+def step_of(generator, clip, identity, side, batch, half):
+    """One step of equation (1), as a function without arguments."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        source = generator.broadcast(generator.map(torch.randn(batch, generator.z_dim)))
+        person = identity(generator(source, resolution=side))
+        text = clip.encode_text(["a person with purple hair"])
+    w_plus = source.clone().requires_grad_()
+    optimizer = torch.optim.Adam([w_plus], lr=PAPER.rate)
+
+    def step():
+        with (HalfPrecision if half else Exact)(generator):
+            image = generator(w_plus, resolution=side)
+            loss = (clip_distance(clip.encode_image(image), text)
+                    + PAPER.lambda_id * identity_distance(identity(image), person)
+                    + PAPER.lambda_l2 * latent_distance(w_plus, source)).sum()
+            optimizer.zero_grad()
+            loss.backward()
+        optimizer.step()
+    return step
+
+
+def by_resolution(domain):
+    """{curve: {side: seconds of a step}}."""
+    large = large_networks(ClipModel)
+    torch.manual_seed(0)
+    ffhq = Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}).eval().requires_grad_(False)
+    kinds = {"FFHQ's size, ViT-B/32 and IR-SE50": (ffhq, *large, (64, 128, 256, 512, 1024)),
+             "faces, its own networks": (domain.generator, domain.clip, domain.identity, domain.generator.resolutions)}
+    domain.generator.full_exact = False  # half precision at full size, too, for once
+    return {f"{name}, {precision}": {side: median_seconds(step_of(generator, clip, identity, side, 1, half), 3)
+                                     for side in sides}
+            for name, (generator, clip, identity, sides) in kinds.items()
+            for precision, half in (("fp32", False), ("half precision", True))}
+
+
+def by_batch(domain):
+    """{curve: {batch: seconds of a step per image}}, at the side that long runs draw at."""
+    return {f"faces at {domain.draw} px, {precision}": {
+        batch: median_seconds(step_of(domain.generator, domain.clip, domain.identity, domain.draw, batch, half), 3)
+        / batch for batch in (1, 2, 4, 8, 16)} for precision, half in (("fp32", False), ("half precision", True))}
+
+
+def by_texts(domain):
+    """{curve: {number of sentences: seconds}}, each of them as if never asked before."""
+    def ask(method, count):
+        relevance_of.cache_clear()
+        for text in NEW[:count]:
+            global_direction(domain, domain.neutral, text, method=method)
+
+    return {f"method 3's directions by {method}": {
+        count: median_seconds(lambda method=method, count=count: ask(method, count), 3) for count in (1, 2, 4, 8, 16)}
+        for method in ("samples", "sweep")}
+
+
+def times(domain):
+    found = {"side of the picture, px": by_resolution(domain), "images in a batch": by_batch(domain),
+             "new sentences": by_texts(domain)}
+    labels = {"side of the picture, px": "seconds of a step", "images in a batch": "seconds of a step, per image",
+              "new sentences": "seconds, together"}
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for axis, (what, curves) in zip(axes, found.items()):
+        for name, points in curves.items():
+            axis.plot(list(points), list(points.values()), "o-", label=name)
+        axis.set(xscale="log", yscale="log", xlabel=what, ylabel=labels[what])
+        ticks = sorted({x for points in curves.values() for x in points})
+        axis.set_xticks(ticks, ticks)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=7)
+    figure.savefig(Path(__file__).with_name("costs.png"), dpi=80)
+    return found
+
+
+def psnr(image, target):
+    """In dB, of each image [N, 3, R, R] between -1 and 1."""
+    return -10 * torch.log10((image.clamp(-1, 1) - target.clamp(-1, 1)).square().flatten(1).mean(dim=1) / 4)
+
+
+def range_of(values):
+    values = torch.cat(values) if isinstance(values, list) else values
+    return {"median": values.median().item(), "worst": values.min().item()}
+
+
+def same(domain):
+    """Edits by methods 1 and 3 with half precision as the domain has it, and in fp32 throughout."""
+    w_plus, generator = random_w_plus(domain, FACES, SEED), domain.generator
+    side, read = domain.draw, domain.classifier.read
+
+    def drawn(s):
+        with torch.no_grad(), Exact(generator):
+            return torch.cat([generator.synthesize(part, resolution=side) for part in s.split(PART)])
+
+    def by_1(prompt):
+        return torch.cat([generator.styles(optimize_latent(domain, part, prompt)[0]) for part in w_plus.split(PART)])
+
+    def by_3(prompt):
+        return generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
+            domain, domain.neutral, prompt)
+
+    found = {}
+    for name, method in (("method 1", by_1), ("method 3", by_3)):
+        equal, near = [], []
+        for prompt in PROMPTS:
+            half = drawn(method(prompt).detach())
+            with Exact(generator):
+                full = drawn(method(prompt).detach())
+            equal += [(a == b).float() for (a, _), (b, _) in zip(read(half).values(), read(full).values())]
+            near.append(psnr(half, full))
+        found[name] = {"verdicts equal": torch.cat(equal).mean().item(), "PSNR of the edit": range_of(near)}
+        print(name, json.dumps(found[name]), flush=True)
+    with torch.no_grad():
+        s = generator.styles(w_plus)
+        with Exact(generator):
+            whole = torch.cat([generator.synthesize(part) for part in s.split(PART)])
+            exact = {side: generator.synthesize(s, resolution=side) for side in generator.resolutions[:-1]}
+        half = {side: generator.synthesize(s, resolution=side) for side in exact}
+        for side, early in exact.items():
+            small = F.adaptive_avg_pool2d(whole, side)
+            cosine = (domain.clip.encode_image(early) * domain.clip.encode_image(small)).sum(dim=1)
+            found[f"early stop at {side} px"] = {
+                "PSNR": range_of(psnr(early, small)), "CLIP's cosine": range_of(cosine),
+                "half precision beside fp32, PSNR": range_of(psnr(half[side], early))}
+            print(side, json.dumps(found[f"early stop at {side} px"]), flush=True)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("times", "same"))
+    options = parser.parse_args()
+    found = {"times": times, "same": same}[options.what](load_domain("faces", "cpu"))
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / f"costs_{options.what}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
