@@ -29,8 +29,11 @@ lab: $(VENV)/installed                ## notebook 1 in JupyterLab
 app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
 	$(PY) notebooks/app.py
 
-bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/bench.json
+# make bench STYLECLIP=FOLDER: with a copy of the authors' code, a step of theirs and of ours in turn, too
+bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/
 	$(PY) tests/bench/bench.py
+	$(PY) tests/bench/costs.py times
+	$(if $(STYLECLIP),$(PY) tests/bench/originals.py --styleclip "$(STYLECLIP)")
 
 stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, kill -9, ten visitors (tests/bench/README.md)
 	$(PY) tests/bench/stress.py

@@ -7,6 +7,7 @@ python tests/bench/costs.py same      edits in half precision beside fp32, early
 import argparse
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from bench import NEW, median_seconds  # noqa: E402
+from bench import NEW  # noqa: E402
+from bench import median_seconds as median_of  # noqa: E402
 from originals import large_networks  # noqa: E402
 
 from helpers.clip_model import ClipModel  # noqa: E402
@@ -24,12 +26,24 @@ from helpers.criteria import clip_distance, identity_distance, latent_distance  
 from helpers.domains import load_domain  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
 from helpers.methods import global_direction, optimize_latent  # noqa: E402
-from helpers.methods.directions import relevance_of  # noqa: E402
+from helpers.methods.directions import relevance_of, swept_channels  # noqa: E402
 from helpers.settings import PAPER_OPTIMIZATION as PAPER  # noqa: E402
 from helpers.stylegan2 import Generator, HalfPrecision  # noqa: E402
 
 SEED, FACES, PART = 2026, 16, 4
 PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "a person with blonde hair")
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def median_seconds(action, repeats=3):
+    """Median wall time of an action; a GPU has to have ended, too."""
+    def whole():
+        action()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+    return median_of(whole, repeats)
 
 
 class Exact(HalfPrecision):
@@ -43,7 +57,7 @@ def step_of(generator, clip, identity, side, batch, half):
     """One step of equation (1), as a function without arguments."""
     torch.manual_seed(0)
     with torch.no_grad():
-        source = generator.broadcast(generator.map(torch.randn(batch, generator.z_dim)))
+        source = generator.broadcast(generator.map(torch.randn(batch, generator.z_dim).to(DEVICE)))
         person = identity(generator(source, resolution=side))
         text = clip.encode_text(["a person with purple hair"])
     w_plus = source.clone().requires_grad_()
@@ -61,15 +75,45 @@ def step_of(generator, clip, identity, side, batch, half):
     return step
 
 
+@cache
+def ffhq():
+    """A generator of FFHQ's size, ViT-B/32 and IR-SE50, all with random weights."""
+    torch.manual_seed(0)
+    generator = Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}).eval().requires_grad_(False)
+    return tuple(network.to(DEVICE) for network in (generator, *large_networks(ClipModel)))
+
+
+def table_1():
+    """The paper's Table 1 at FFHQ's size, {what: seconds}: whole runs, computed from the median of a part of each."""
+    generator, clip, identity = ffhq()
+    w_plus = generator.broadcast(generator.w_avg[None])
+    s = generator.styles(w_plus).repeat(4, 1)
+    channels = len(swept_channels(generator))
+
+    @torch.no_grad()
+    def edit():
+        with HalfPrecision(generator):
+            generator(w_plus)
+
+    @torch.no_grad()
+    def four_of_a_channel():
+        with HalfPrecision(generator):
+            clip.encode_image(generator.synthesize(s, resolution=256))
+
+    steps = {f"method 1, 300 steps at {side} px, {name}": 300 * median_seconds(
+        step_of(generator, clip, identity, side, 1, half)) for side in (1024, 256)
+        for name, half in (("fp32", False), ("half precision", True))}
+    return steps | {"methods 2 and 3, one picture at 1024 px, half precision": median_seconds(edit),
+                    f"method 3, 100 images x {channels} channels at 256 px, half precision":
+                        channels * 50 * median_seconds(four_of_a_channel)}
+
+
 def by_resolution(domain):
     """{curve: {side: seconds of a step}}."""
-    large = large_networks(ClipModel)
-    torch.manual_seed(0)
-    ffhq = Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}).eval().requires_grad_(False)
-    kinds = {"FFHQ's size, ViT-B/32 and IR-SE50": (ffhq, *large, (64, 128, 256, 512, 1024)),
+    kinds = {"FFHQ's size, ViT-B/32 and IR-SE50": (*ffhq(), (64, 128, 256, 512, 1024)),
              "faces, its own networks": (domain.generator, domain.clip, domain.identity, domain.generator.resolutions)}
     domain.generator.full_exact = False  # half precision at full size, too, for once
-    return {f"{name}, {precision}": {side: median_seconds(step_of(generator, clip, identity, side, 1, half), 3)
+    return {f"{name}, {precision}": {side: median_seconds(step_of(generator, clip, identity, side, 1, half))
                                      for side in sides}
             for name, (generator, clip, identity, sides) in kinds.items()
             for precision, half in (("fp32", False), ("half precision", True))}
@@ -78,7 +122,7 @@ def by_resolution(domain):
 def by_batch(domain):
     """{curve: {batch: seconds of a step per image}}, at the side that long runs draw at."""
     return {f"faces at {domain.draw} px, {precision}": {
-        batch: median_seconds(step_of(domain.generator, domain.clip, domain.identity, domain.draw, batch, half), 3)
+        batch: median_seconds(step_of(domain.generator, domain.clip, domain.identity, domain.draw, batch, half))
         / batch for batch in (1, 2, 4, 8, 16)} for precision, half in (("fp32", False), ("half precision", True))}
 
 
@@ -90,11 +134,12 @@ def by_texts(domain):
             global_direction(domain, domain.neutral, text, method=method)
 
     return {f"method 3's directions by {method}": {
-        count: median_seconds(lambda method=method, count=count: ask(method, count), 3) for count in (1, 2, 4, 8, 16)}
+        count: median_seconds(lambda method=method, count=count: ask(method, count)) for count in (1, 2, 4, 8, 16)}
         for method in ("samples", "sweep")}
 
 
 def times(domain):
+    print(json.dumps(whole := table_1(), indent=1), flush=True)
     found = {"side of the picture, px": by_resolution(domain), "images in a batch": by_batch(domain),
              "new sentences": by_texts(domain)}
     labels = {"side of the picture, px": "seconds of a step", "images in a batch": "seconds of a step, per image",
@@ -110,7 +155,7 @@ def times(domain):
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=7)
     figure.savefig(Path(__file__).with_name("costs.png"), dpi=80)
-    return found
+    return {"device": str(DEVICE), "FFHQ's size": whole} | found
 
 
 def psnr(image, target):
@@ -170,7 +215,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("times", "same"))
     options = parser.parse_args()
-    found = {"times": times, "same": same}[options.what](load_domain("faces", "cpu"))
+    found = {"times": times, "same": same}[options.what](load_domain("faces", DEVICE))
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / f"costs_{options.what}.json").write_text(json.dumps(found, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """Long attacks, with a random generator that a seed makes repeatable. What a run withstood goes into README.md's table.
 
-python tests/bench/stress.py [files saves servers page training] [--count 300] [--seed 0]     (make stress: all of them)
+python tests/bench/stress.py [files saves servers page panel training] [--count 300] [--seed 0]    (make stress: all)
 
 Each attack prints one line and ends with an exception at the first thing that it did not withstand.
 """
@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import io
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,69 @@ def attack_page(folder, chance, count):
     return f"{count} messages: another visitor was answered each time, after {1000 * slowest:.0f} ms at most"
 
 
+def attack_panel(folder, chance, count):
+    """Random clicks, keys, words and files of a visitor in a browser; at the end the panel edits as ever."""
+    from playwright.sync_api import Error, sync_playwright
+    from test_app import server
+
+    (folder / "broken.png").write_bytes(b"\x89PNG no picture")
+    pictures = [folder / "broken.png", *sorted((ROOT / "data" / "avatars" / "samples").glob("*.png"))[:2]]
+    words = ("a person with purple hair", "an angry person", "", "x " * 99, "<b>bold</b>", "a person", "\u732b")
+    seen = "[...document.querySelectorAll('.widget-image')].some(image => image.naturalWidth)"
+    errors, done = [], {}
+    with server(folder, "--visitors=2") as (address, _, log), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1000}, accept_downloads=True)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://{address}/")
+        page.wait_for_function(seen, timeout=60000)
+        page.set_default_timeout(3000)
+
+        def one_of(selector):
+            there = page.locator(selector).all()
+            return chance.choice([element for element in there if element.is_visible() and element.is_enabled()])
+
+        def press_slider():
+            handle = one_of(".widget-slider [role=slider], .widget-slider .noUi-handle")
+            handle.press(chance.choice(("ArrowRight", "ArrowLeft", "PageUp", "PageDown", "Home", "End")))
+
+        def choose():
+            menu = one_of(".widget-dropdown select")
+            menu.select_option(index=chance.randrange(menu.locator("option").count()))
+
+        def write():
+            field = one_of(".widget-text input, .widget-combobox input")
+            field.fill(chance.choice(words))
+            field.press(chance.choice(("Enter", "Tab")))
+
+        actions = {"button": lambda: one_of("button.jupyter-button").click(), "slider": press_slider, "menu": choose,
+                   "words": write, "file": lambda: page.locator("input[type=file]").first.set_input_files(
+                       chance.choice(pictures)), "wait": lambda: page.wait_for_timeout(chance.choice((50, 500)))}
+        likely = [name for name in actions for _ in range({"button": 5, "slider": 4}.get(name, 2))]
+        for _ in range(max(1, count // 3)):
+            name = chance.choice(likely)
+            try:
+                actions[name]()
+                done[name] = done.get(name, 0) + 1
+            except (Error, IndexError):  # it was disabled meanwhile, or another lies over it
+                done["in vain"] = done.get("in vain", 0) + 1
+            text = page.inner_text("body")
+            assert "Traceback" not in text and "Error:" not in text and not errors, (name, errors, text[-500:])
+        page.wait_for_timeout(5000)
+        page.set_default_timeout(60000)
+        page.get_by_text("another random face").first.click()
+        field = page.locator('.widget-inline-hbox:has(label:text-is("prompt")) input').first
+        before = page.locator(".widget-image").nth(1).get_attribute("src")
+        field.fill("a bald person")
+        field.press("Tab")
+        page.wait_for_function("before => document.querySelectorAll('.widget-image')[1].src != before", arg=before)
+        assert "a bald person" in page.inner_text("body")
+        (ROOT / "build" / "panel.png").write_bytes(page.screenshot(full_page=True))
+        browser.close()
+        assert "Traceback" not in log.read_text(), log.read_text()[-2000:]
+    return f"{sum(done.values())} actions in a browser ({done}): no traceback, and the next sentence was edited"
+
+
 def attack_training(folder, chance, count):
     """kill -9 of a training at random moments, begun again each time: the same weights as unbroken."""
     def command(place):
@@ -205,7 +269,7 @@ def attack_training(folder, chance, count):
 
 
 ATTACKS = {"files": attack_files, "saves": attack_saves, "servers": attack_servers, "page": attack_page,
-           "training": attack_training}
+           "panel": attack_panel, "training": attack_training}
 
 
 def main():
