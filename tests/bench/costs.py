@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import LogLocator, NullLocator
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -138,23 +139,29 @@ def by_texts(domain):
         for method in ("samples", "sweep")}
 
 
+def plot(found):
+    """{x axis: {curve: {x: seconds}}} side by side, into costs.png."""
+    labels = ("seconds of a step", "seconds of a step, per image", "seconds, together")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for axis, label, (what, curves) in zip(axes, labels, found.items()):
+        for name, points in curves.items():
+            axis.plot([int(x) for x in points], list(points.values()), "o-", label=name)
+        ticks = sorted({int(x) for points in curves.values() for x in points})
+        axis.set(xscale="log", yscale="log", xlabel=what, ylabel=label)
+        axis.set_xticks(ticks, ticks)
+        axis.xaxis.minorticks_off()
+        axis.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+        axis.set_ylim(top=axis.get_ylim()[1] * (4 if len(curves) > 2 else 2))  # room for the legend
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, loc="upper left")
+    figure.savefig(Path(__file__).with_name("costs.png"), dpi=80)
+
+
 def times(domain):
     print(json.dumps(whole := table_1(), indent=1), flush=True)
     found = {"side of the picture, px": by_resolution(domain), "images in a batch": by_batch(domain),
              "new sentences": by_texts(domain)}
-    labels = {"side of the picture, px": "seconds of a step", "images in a batch": "seconds of a step, per image",
-              "new sentences": "seconds, together"}
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for axis, (what, curves) in zip(axes, found.items()):
-        for name, points in curves.items():
-            axis.plot(list(points), list(points.values()), "o-", label=name)
-        axis.set(xscale="log", yscale="log", xlabel=what, ylabel=labels[what])
-        ticks = sorted({x for points in curves.values() for x in points})
-        axis.set_xticks(ticks, ticks)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=7)
-    figure.savefig(Path(__file__).with_name("costs.png"), dpi=80)
+    plot(found)
     return {"device": str(DEVICE), "FFHQ's size": whole} | found
 
 
