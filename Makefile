@@ -35,7 +35,7 @@ bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, i
 	$(PY) tests/bench/costs.py times
 	$(if $(STYLECLIP),$(PY) tests/bench/originals.py --styleclip "$(STYLECLIP)")
 
-stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, kill -9, ten visitors (tests/bench/README.md)
+stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, a wild visitor, kill -9 (tests/bench/README.md)
 	$(PY) tests/bench/stress.py
 
 lock: requirements.txt requirements-dev.txt   ## every package that is installed, with hashes, into requirements*.lock

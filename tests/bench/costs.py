@@ -20,21 +20,18 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from bench import NEW  # noqa: E402
 from bench import median_seconds as median_of  # noqa: E402
-from originals import large_networks  # noqa: E402
+from originals import equation_1_step, ffhq_generator, large_networks  # noqa: E402
 
+from helpers import criteria, stylegan2  # noqa: E402
 from helpers.clip_model import ClipModel  # noqa: E402
-from helpers.criteria import clip_distance, identity_distance, latent_distance  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
 from helpers.methods import global_direction, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, swept_channels  # noqa: E402
-from helpers.settings import PAPER_OPTIMIZATION as PAPER  # noqa: E402
-from helpers.stylegan2 import Generator, HalfPrecision  # noqa: E402
+from helpers.stylegan2 import HalfPrecision  # noqa: E402
 
 SEED, FACES, PART = 2026, 16, 4
 PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "a person with blonde hair")
-
-
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -56,37 +53,22 @@ class Exact(HalfPrecision):
 
 def step_of(generator, clip, identity, side, batch, half):
     """One step of equation (1), as a function without arguments."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        source = generator.broadcast(generator.map(torch.randn(batch, generator.z_dim).to(DEVICE)))
-        person = identity(generator(source, resolution=side))
-        text = clip.encode_text(["a person with purple hair"])
-    w_plus = source.clone().requires_grad_()
-    optimizer = torch.optim.Adam([w_plus], lr=PAPER.rate)
-
-    def step():
+    def draw(w_plus):
         with (HalfPrecision if half else Exact)(generator):
-            image = generator(w_plus, resolution=side)
-            loss = (clip_distance(clip.encode_image(image), text)
-                    + PAPER.lambda_id * identity_distance(identity(image), person)
-                    + PAPER.lambda_l2 * latent_distance(w_plus, source)).sum()
-            optimizer.zero_grad()
-            loss.backward()
-        optimizer.step()
-    return step
+            return generator(w_plus, resolution=side)
+
+    return equation_1_step(criteria, generator, draw, clip, identity, batch)
 
 
 @cache
-def ffhq():
+def large():
     """A generator of FFHQ's size, ViT-B/32 and IR-SE50, all with random weights."""
-    torch.manual_seed(0)
-    generator = Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)}).eval().requires_grad_(False)
-    return tuple(network.to(DEVICE) for network in (generator, *large_networks(ClipModel)))
+    return tuple(network.to(DEVICE) for network in (ffhq_generator(stylegan2), *large_networks(ClipModel)))
 
 
 def table_1():
     """The paper's Table 1 at FFHQ's size, {what: seconds}: whole runs, computed from the median of a part of each."""
-    generator, clip, identity = ffhq()
+    generator, clip, identity = large()
     w_plus = generator.broadcast(generator.w_avg[None])
     s = generator.styles(w_plus).repeat(4, 1)
     channels = len(swept_channels(generator))
@@ -111,7 +93,7 @@ def table_1():
 
 def by_resolution(domain):
     """{curve: {side: seconds of a step}}."""
-    kinds = {"FFHQ's size, ViT-B/32 and IR-SE50": (*ffhq(), (64, 128, 256, 512, 1024)),
+    kinds = {"FFHQ's size, ViT-B/32 and IR-SE50": (*large(), (64, 128, 256, 512, 1024)),
              "faces, its own networks": (domain.generator, domain.clip, domain.identity, domain.generator.resolutions)}
     domain.generator.full_exact = False  # half precision at full size, too, for once
     return {f"{name}, {precision}": {side: median_seconds(step_of(generator, clip, identity, side, 1, half))
@@ -171,7 +153,6 @@ def psnr(image, target):
 
 
 def range_of(values):
-    values = torch.cat(values) if isinstance(values, list) else values
     return {"median": values.median().item(), "worst": values.min().item()}
 
 
@@ -200,7 +181,7 @@ def same(domain):
                 full = drawn(method(prompt).detach())
             equal += [(a == b).float() for (a, _), (b, _) in zip(read(half).values(), read(full).values())]
             near.append(psnr(half, full))
-        found[name] = {"verdicts equal": torch.cat(equal).mean().item(), "PSNR of the edit": range_of(near)}
+        found[name] = {"verdicts equal": torch.cat(equal).mean().item(), "PSNR of the edit": range_of(torch.cat(near))}
         print(name, json.dumps(found[name]), flush=True)
     with torch.no_grad():
         s = generator.styles(w_plus)

@@ -158,6 +158,8 @@ def main():
     parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
     options = parser.parse_args()
+    if options.ablation and not options.count:
+        parser.error("say on how many faces: --count 32 --ablation")
     domain = load_domain("faces", "cpu")
     if options.ablation:
         counts(domain, options.count, DEVELOPMENT, ABLATION, ABLATED, "ablation.json")

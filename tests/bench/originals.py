@@ -220,15 +220,20 @@ def our_step(root=ROOT, side=1024, half=False):
     """One step of equation (1) in this project's code, as it stands in a folder; drawn at `side` px."""
     with importing_from(root, "helpers"):
         stylegan2, criteria = (importlib.import_module(f"helpers.{name}") for name in ("stylegan2", "criteria"))
-    torch.manual_seed(0)
-    generator = stylegan2.Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)})
-    generator.eval().requires_grad_(False)
+    generator = ffhq_generator(stylegan2)
 
     def draw(w_plus):
         with HalfPrecision(generator) if half else nullcontext():
             return generator(w_plus, resolution=side)
 
     return equation_1_step(criteria, generator, draw, *large_networks(ClipModel))
+
+
+def ffhq_generator(stylegan2):
+    """A generator of FFHQ's size with random weights, by this project's code or an earlier state of it."""
+    torch.manual_seed(0)
+    generator = stylegan2.Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)})
+    return generator.eval().requires_grad_(False)
 
 
 def faces_step(large):
@@ -243,9 +248,9 @@ def large_networks(clip_model):
     return clip_model(random_clip()), IdentityNetwork().eval().requires_grad_(False)
 
 
-def equation_1_step(criteria, generator, draw, clip, identity):
+def equation_1_step(criteria, generator, draw, clip, identity, batch=1):
     with torch.no_grad():
-        source = generator.broadcast(generator.map(torch.randn(1, generator.z_dim)))
+        source = generator.broadcast(generator.map(torch.randn(batch, generator.z_dim).to(generator.w_avg)))
         person, text = identity(draw(source)), clip.encode_text(["a person with purple hair"])
     w_plus = source.clone().requires_grad_()
     optimizer = torch.optim.Adam([w_plus], lr=0.1)
