@@ -1,6 +1,7 @@
 """The panel, driven as a reader drives it: by setting values and clicking."""
 
 import random
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from PIL import Image
 
 from helpers import images
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
+from helpers.panels.edits import Edit, Edits
 from helpers.panels.faces import uploaded
 from helpers.panels.widgets import sentence
 from helpers.panels.work import MODELS, Models, Rest
@@ -908,3 +910,30 @@ def test_a_hundred_random_actions(request, monkeypatch, kind, seed):
     panel.prompt.value = "a bald person"
     run(panel)
     assert "a bald person" in panel.status.value and not panel.strength.disabled, panel.status.value
+
+
+def test_edits_put_on_show_by_two_threads_are_not_taken_for_a_choice():
+    """What the panel itself sets is no hand's choice, even where another thread takes it off show meanwhile."""
+    went_back = []
+    edits = Edits(lambda edit, number: went_back.append(number))
+    for name in "abc":
+        edits.add(Edit(name, {}, {}))
+
+    def keep_showing(edit):
+        for _ in range(2000):
+            edits.on_show(edit)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=keep_showing, args=[shown]) for shown in (edits._edits[2], None)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not went_back
+    edits.on_show(None)
+    edits.choice.value = 1  # as a hand does
+    assert went_back == [2]

@@ -1,5 +1,6 @@
 """The edits that one can go back to."""
 
+import threading
 from dataclasses import dataclass
 
 import ipywidgets as widgets
@@ -21,6 +22,7 @@ class Edits:
 
     def __init__(self, go_back):
         self._edits, self._current = [], None
+        self._setting = threading.RLock()  # held while the panel itself sets the widget, from whichever thread
         self.choice = widgets.Dropdown(options=[("the edits so far", None)], description="go back", style=LABEL,
                                        disabled=True, layout=FULL)
         self._go_back = go_back
@@ -31,15 +33,17 @@ class Edits:
 
     def add(self, edit):
         """Put an edit at the end of the list; it is the one on show."""
-        self._edits.append(edit)
-        self.choice.options = [("the edits so far", None),
-                               *((f"{i + 1}: {edit.title}", i) for i, edit in enumerate(self._edits))]
-        self.on_show(edit)
+        with self._setting:
+            self._edits.append(edit)
+            self.choice.options = [("the edits so far", None),
+                                   *((f"{i + 1}: {edit.title}", i) for i, edit in enumerate(self._edits))]
+            self.on_show(edit)
 
     def on_show(self, edit):
         """Say which edit is on show, if any is."""
-        self._current = edit
-        self.choice.value = None if edit is None else self._edits.index(edit)
+        with self._setting:
+            self._current = edit
+            self.choice.value = None if edit is None else self._edits.index(edit)
 
     def _chosen(self, index):
         if index is not None and self._edits[index] is not self._current:

@@ -194,6 +194,7 @@ class Turns:
     def __init__(self, work, say, draw):
         self._work, self._say, self._draw = work, say, draw
         self._waiting = {}  # {name: action}
+        self._one = threading.RLock()  # one thread's action at a time: a hand's, a rested slider's, an ended run's
         self.rest = Rest(self._rested)
 
     def do(self, name, action):
@@ -213,17 +214,18 @@ class Turns:
         self._do_all()
 
     def _do_all(self):
-        for name in self.ORDER:
-            action = self._waiting.pop(name, None)
-            try:
-                if action:
-                    action()
-            except Busy:
-                self._waiting.setdefault(name, action)
-                self._say("Busy: another run is under way. This counts when it has ended.")
-                return self.rest.move()
-            except Exception as error:
-                self._say(sentence(error))
+        with self._one:
+            for name in self.ORDER:
+                action = self._waiting.pop(name, None)
+                try:
+                    if action:
+                        action()
+                except Busy:
+                    self._waiting.setdefault(name, action)
+                    self._say("Busy: another run is under way. This counts when it has ended.")
+                    return self.rest.move()
+                except Exception as error:
+                    self._say(sentence(error))
 
     def _rested(self):
         if MODELS.wait():
