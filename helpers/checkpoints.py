@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from defusedxml import DefusedXmlException, ElementTree
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from .mobile_stylegan import MobileGenerator
 from .stylegan2 import Generator
@@ -409,17 +409,22 @@ def read_safetensors(path, only_header=False, needs=()):
     Raises: ValueError, in one sentence, if it is damaged, or lacks what is needed.
     """
     try:
-        with safe_open(path, "pt") as file:
-            header = {key: _parsed(value) for key, value in (file.metadata() or {}).items() if key != "format"}
-            if missing := [name for name in needs if name not in header and name not in file.keys()]:
-                raise ValueError(f"it lacks {missing[0]}")
-            if only_header:
-                return header
-            state = {name: file.get_tensor(name) for name in file.keys()}
-        _check_numbers(state)
+        if only_header:
+            with safe_open(path, "pt") as file:
+                names, notes = file.keys(), file.metadata()
+        else:
+            content = Path(path).read_bytes()  # once: `safe_open` opens a file twice, the second may be another's
+            state = load(content)
+            names, notes = state, json.loads(content[8:8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
+            _check_numbers(state)
+        header = {key: _parsed(value) for key, value in (notes or {}).items() if key != "format"}
+        if missing := [name for name in needs if name not in header and name not in names]:
+            raise ValueError(f"it lacks {missing[0]}")
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a whole safetensors file of this kind ({_line(error)}): delete it and fetch "
                          "it again.") from None
+    if only_header:
+        return header
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, header
 
 

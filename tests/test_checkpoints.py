@@ -5,9 +5,11 @@ import json
 import os
 import pickle
 import pickletools
+import shutil
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 import zipfile
 from pathlib import Path
@@ -360,6 +362,29 @@ def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
     writers = [Thread(target=write, args=[number]) for number in (1, 2)]
     [writer.start() for writer in writers], [writer.join() for writer in writers]
     assert not failures and os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_one_writers_alone(tmp_path):
+    """`safe_open` opens a file twice, so that one in eight of these reads had the header of 1 and the numbers of 2."""
+    for number in (1, 2):
+        save_tensors(tmp_path / str(number), {"a": torch.full([3000], float(number))}, number=number)
+    shutil.copy(tmp_path / "1", tmp_path / "a.safetensors")
+    writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+        import os
+        while True:
+            for number in "12":
+                os.link(number, "part")
+                os.replace("part", "a.safetensors")""")], cwd=tmp_path)
+    try:
+        read, times, late = set(), 0, time.monotonic() + 60
+        while times < 1000 or (2, 2) not in read and time.monotonic() < late:  # the writer takes a while to begin
+            state, header = read_safetensors(tmp_path / "a.safetensors")
+            read.add((*state["a"].unique().tolist(), header["number"]))
+            times += 1
+    finally:
+        writer.kill()
+        writer.wait()
+    assert read == {(1, 1), (2, 2)}
 
 
 def test_what_a_killed_writer_left_goes_after_a_day_and_the_umask_counts(tmp_path):
