@@ -156,6 +156,7 @@ def main():
     if not options.judge:
         report["threads"], report["seconds"] = torch.get_num_threads(), measure_times(domain)
         print(json.dumps(report["seconds"], indent=1), flush=True)
+        target.write_text(json.dumps(report, indent=1) + "\n")
     latents = torch.cat([invert(domain, part)[0] for part in faces_of(domain, options.fresh).split(8)])
     for name in options.judge or ("method 1", "method 2", "method 3"):
         key = name if options.fresh is None else f"{name}, fresh faces {options.fresh}"

@@ -25,12 +25,13 @@ from originals import equation_1_step, ffhq_generator, large_networks  # noqa: E
 from helpers import criteria, stylegan2  # noqa: E402
 from helpers.clip_model import ClipModel  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
+from helpers.judging import judge, summary  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
 from helpers.methods import global_direction, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, swept_channels  # noqa: E402
 from helpers.stylegan2 import HalfPrecision  # noqa: E402
 
-SEED, FACES, PART = 2026, 16, 4
+SEED, FACES, PART, MOVED = 2026, 16, 4, 1e-5
 PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard", "a person with blonde hair")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -157,32 +158,41 @@ def range_of(values):
 
 
 def same(domain):
-    """Edits by methods 1 and 3 with half precision as the domain has it, and in fp32 throughout."""
+    """Edits with half precision as the domain has it beside fp32 throughout; and, for comparison, edits in fp32 from
+    latents moved by `MOVED`, which shows how far method 1's descent carries any small difference."""
     w_plus, generator = random_w_plus(domain, FACES, SEED), domain.generator
     side, read = domain.draw, domain.classifier.read
+    moved = w_plus + MOVED * torch.randn(w_plus.shape, generator=torch.Generator().manual_seed(0))
 
     def drawn(s):
         with torch.no_grad(), Exact(generator):
             return torch.cat([generator.synthesize(part, resolution=side) for part in s.split(PART)])
 
-    def by_1(prompt):
+    def by_1(w_plus, prompt):
         return torch.cat([generator.styles(optimize_latent(domain, part, prompt)[0]) for part in w_plus.split(PART)])
 
-    def by_3(prompt):
+    def by_3(w_plus, prompt):
         return generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
             domain, domain.neutral, prompt)
 
-    found = {}
+    def edited(method, w_plus):
+        return {prompt: drawn(method(w_plus, prompt).detach()) for prompt in PROMPTS}
+
+    found, before = {}, drawn(generator.styles(w_plus).detach())
     for name, method in (("method 1", by_1), ("method 3", by_3)):
-        equal, near = [], []
-        for prompt in PROMPTS:
-            half = drawn(method(prompt).detach())
-            with Exact(generator):
-                full = drawn(method(prompt).detach())
-            equal += [(a == b).float() for (a, _), (b, _) in zip(read(half).values(), read(full).values())]
-            near.append(psnr(half, full))
-        found[name] = {"verdicts equal": torch.cat(equal).mean().item(), "PSNR of the edit": range_of(torch.cat(near))}
-        print(name, json.dumps(found[name]), flush=True)
+        with Exact(generator):
+            runs = {"fp32": edited(method, w_plus), f"fp32, w_plus moved by {MOVED}": edited(method, moved)}
+        runs["half precision"] = edited(method, w_plus)
+        full = runs["fp32"]
+        for run, images in runs.items():
+            equal = torch.cat([(a == b).float() for prompt in PROMPTS
+                               for (a, _), (b, _) in zip(read(images[prompt]).values(), read(full[prompt]).values())])
+            success, unchanged = summary([judge(domain, before, images[prompt], prompt) for prompt in PROMPTS])
+            near = torch.cat([psnr(images[prompt], full[prompt]) for prompt in PROMPTS])
+            found[f"{name}, {run}"] = {
+                "there": success, "unchanged": unchanged, "verdicts as in fp32": equal.mean().item(),
+                "PSNR to fp32": range_of(near)}
+            print(name, run, json.dumps(found[f"{name}, {run}"]), flush=True)
     with torch.no_grad():
         s = generator.styles(w_plus)
         with Exact(generator):

@@ -2,7 +2,7 @@
 
 python tests/bench/faces.py                      data/edits.jpg: two samples, encoded from their files
 python tests/bench/faces.py --count 32           the judge's counts on 32 faces of seed 2026, into build/faces.json
-python tests/bench/faces.py --count 32 --ablation
+python tests/bench/faces.py --count 32 --ablation [--only "1 · recommended"]
                                                  each change of act 3 alone, on 32 faces of seed 901 and three
                                                  sentences, into build/ablation.json
 """
@@ -13,20 +13,24 @@ import sys
 import time
 from dataclasses import replace
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from torch.nn.functional import normalize
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from helpers import images  # noqa: E402
+from helpers.criteria import PHRASINGS, augment, clip_distance  # noqa: E402
 from helpers.domains import DATA, load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
 from helpers.judging import judge, summary  # noqa: E402
-from helpers.latents import random_w_plus  # noqa: E402
+from helpers.latents import random_w_plus, suggestion  # noqa: E402
 from helpers.mapper_files import find_mapper  # noqa: E402
-from helpers.methods import apply_mapper, global_direction, optimize_latent  # noqa: E402
+from helpers.methods import apply_mapper, global_direction, optimization, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, threshold_for  # noqa: E402
 from helpers.methods.mapper import new_mapper, start_at_suggestion  # noqa: E402
 from helpers.methods.optimization import optimize_ours, optimize_paper  # noqa: E402
@@ -66,6 +70,33 @@ def variant(**changes):
     return method
 
 
+def a_place(domain, w_plus, prompt):
+    """Method 1 whose CLIP term is equation (1)'s, how far the image is from the sentence itself.
+
+    In augmentations, and counted in goals as the change is, so that the other weights mean the same.
+    """
+    text = normalize(domain.clip.encode_text([phrase.format(prompt) for phrase in PHRASINGS]).mean(dim=0), dim=0)
+
+    def place_term(domain, direction, image, settings, goal):
+        seeds = cycle(range(settings.augmentations))
+
+        def distance(image):
+            some = [augment(image, next(seeds)) for _ in range(settings.at_once)]
+            return sum(clip_distance(domain.clip.encode_image(one), text) for one in some) / len(some) / goal
+
+        return distance
+
+    with patch.object(optimization, "change_term", place_term):
+        return method_1(domain, w_plus, prompt)
+
+
+def a_row_each(domain, w_plus, prompt):
+    """Method 1 with an offset for each row of w_plus; the same offset in all rows costs what one offset does."""
+    rows = w_plus.shape[1]
+    with patch.object(optimization, "suggestion", lambda *sentence: suggestion(*sentence).expand(rows, -1)):
+        return variant(lambda_l2=domain.settings.optimization.lambda_l2 / rows)(domain, w_plus, prompt)
+
+
 @lru_cache
 def untrained(domain, prompt):
     torch.manual_seed(0)
@@ -93,6 +124,8 @@ ABLATED = ("a person with glasses", "a person with a beard", "a person with blon
 ABLATION = {
     "1 · start alone": variant(steps=1, rate=0),
     "1 · without the start": variant(start=0),
+    "1 · a place, not a change": a_place,
+    "1 · an offset for each row": a_row_each,
     "1 · without augmentation": variant(augmentations=1, at_once=1),
     "1 · without sideways": variant(sideways=0),
     "1 · without identity": variant(lambda_id=0),
@@ -157,12 +190,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
+    parser.add_argument("--only", nargs="+", choices=ABLATION, default=list(ABLATION), help="some of the changes")
     options = parser.parse_args()
     if options.ablation and not options.count:
         parser.error("say on how many faces: --count 32 --ablation")
     domain = load_domain("faces", "cpu")
     if options.ablation:
-        counts(domain, options.count, DEVELOPMENT, ABLATION, ABLATED, "ablation.json")
+        counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only}, ABLATED,
+               "ablation.json")
     elif options.count:
         counts(domain, options.count, SEED, METHODS, list(domain.asked), "faces.json")
     else:
