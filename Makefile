@@ -14,6 +14,8 @@ install = $(PY) -m pip install -q $(if $(LOCKED),--require-hashes -r $(1:.txt=.l
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
 
+# On two cores that share much, two threads wait for each other; OMP_NUM_THREADS=2 make test takes both all the same.
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m ruff check .
 	$(PY) notebooks/run.py --solve
