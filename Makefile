@@ -14,7 +14,7 @@ install = $(PY) -m pip install -q $(if $(LOCKED),--require-hashes -r $(1:.txt=.l
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
 
-# On two cores that share much, two threads wait for each other; OMP_NUM_THREADS=2 make test takes both all the same.
+# Beside other work two threads wait for each other, and one is twice as fast; OMP_NUM_THREADS=2 make test takes two.
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m ruff check .
