@@ -14,12 +14,12 @@ install = $(PY) -m pip install -q $(if $(LOCKED),--require-hashes -r $(1:.txt=.l
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	$(PY) notebooks/run.py
 
-# Beside other work two threads wait for each other, and one is twice as fast; OMP_NUM_THREADS=2 make test takes two.
+# Two files of tests at a time, of one thread each: threads of one process would wait for each other beside other work.
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed-dev           ## everything that is tested
 	$(PY) -m ruff check .
 	$(PY) notebooks/run.py --solve
-	STYLECLIP_DOMAIN=avatars $(PY) -m pytest -q --nbval-lax tests build/solved
+	STYLECLIP_DOMAIN=avatars $(PY) -m pytest -q -n 2 --dist loadfile --nbval-lax tests build/solved
 
 test-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
 	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
