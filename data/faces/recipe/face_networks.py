@@ -34,26 +34,32 @@ def mirrored(choices, beliefs):
     return np.concatenate([choices, turned]), both
 
 
-def clip(pixels, labels, folder, *, seed=31, steps=3200, again=1000):
-    """Returns `clip.model.CLIP`; attributes that are not known of a face are neither said nor denied.
+def imagined(seen, rng):
+    """A face, of which half the time one attribute is drawn anew: what is rare is spoken of as often as the rest."""
+    if rng.random() < 0.5:
+        seen, k = seen.copy(), rng.randrange(len(NAMES))
+        seen[k] = rng.randrange(len(ATTRIBUTES[NAMES[k]]))
+    return seen
+
+
+def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
+    """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
+
+    Attributes that are not known of a face are neither said nor denied in the first lesson.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
-        after a first training they are spread anew with the help of what it sees, and it goes on with these.
+        for the second lesson they are spread anew with the help of what the image half sees.
     """
     choices, beliefs = mirrored(*labels(None))
-    pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+    both, seen = np.concatenate([pixels, pixels[:, :, ::-1]]), torch.from_numpy(choices)
+    first = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+    train_clip(first, both, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs,
+               folder / "clip", seed=seed, steps=steps, batch=48, captions=2)
+    choices, beliefs = mirrored(*labels(frozen_features(first, pixels)[0]))
     model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
-
-    def learn(path, **options):
-        seen = torch.from_numpy(choices)
-        train_clip(model, pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs, path,
-                   batch=48, captions=2, **options)
-
-    learn(folder / "clip", seed=seed, steps=steps)
-    choices, beliefs = mirrored(*labels(frozen_features(model, pixels[:len(pixels) // 2])[0]))
-    learn(folder / "clip-again", seed=seed + 1, steps=again, rate=3e-4)
-    train_text(model, pixels, lambda number, rng: caption(choices[number], rng), beliefs, folder / "text",
-               seed=seed + 2, steps=2500)
+    model.visual = first.visual
+    train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
+               seed=seed + 2, steps=text_steps)
     return extended(model, CLIP_SIZES)
 
 
