@@ -97,7 +97,8 @@ def words_of_captions(choices):
     """Every word of 50,000 captions, to tell a reader which ones the small CLIP has met."""
     rng, words = random.Random(0), set()
     for i in range(50_000):
-        words |= set(caption(face_networks.imagined(choices[i % len(choices)], rng), rng)[0].lower().replace(".", " ").split())
+        text, _ = caption(face_networks.imagined(choices[i % len(choices)], rng), rng)
+        words |= set(text.lower().replace(".", " ").split())
     return sorted(words - PLAIN)
 
 
