@@ -29,11 +29,15 @@ NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1
 HUB = "https://huggingface.co"
 STYLECLIP = "https://raw.githubusercontent.com/orpatashnik/StyleCLIP/f87a47f7fc39e19a1f6c88293875692b303bf168/global_directions/npy"
 
-CLIPS = {name: (Source(f"{HUB}/timm/{repository}/resolve/main/open_clip_model.safetensors",
-                       name=f"clip-{name.lower().replace('/', '-')}.safetensors"),)
-         for name, repository in (("ViT-B/32", "vit_base_patch32_clip_224.openai"),
-                                  ("ViT-B/16", "vit_base_patch16_clip_224.openai"),
-                                  ("ViT-L/14", "vit_large_patch14_clip_224.openai"))}
+CLIPS = {name: (Source(f"{HUB}/timm/{repository}/resolve/{revision}/open_clip_model.safetensors", sha256,
+                       f"clip-{name.lower().replace('/', '-')}.safetensors"),)
+         for name, repository, revision, sha256 in (
+             ("ViT-B/32", "vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878",
+              "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31"),
+             ("ViT-B/16", "vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+              "4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f"),
+             ("ViT-L/14", "vit_large_patch14_clip_224.openai", "18d0535469bb561bf468d76c1d73aa35156c922b",
+              "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e"))}
 IDENTITY = (Source(f"{HUB}/lithiumice/ArcFace_PyTorch/resolve/main/InsightFace_Pytorch%2Bmodel_ir_se50.pth",
                    "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28", "model_ir_se50.pth"),)
 E4E = (Source(f"{HUB}/zhengchong/e4e/resolve/main/e4e_ffhq_encode.pt",

@@ -14,6 +14,9 @@ from nbclient import NotebookClient
 from nvidia_format import nvidia_pickle, nvidia_state
 from safetensors.torch import save_file
 
+from helpers.domains import CLIPS
+from helpers.fetching import sha256_of
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -156,10 +159,13 @@ def photographs(domain, tmp_path_factory):
     for name in ("notebooks", "cache"):
         (folder / name).mkdir()
     (folder / "data").symlink_to(ROOT / "data")
+    clip = folder / "cache" / CLIPS["ViT-B/32"][0].name
+    save_file({name: value.contiguous() for name, value in domain.clip.model.state_dict().items()}, clip)
     for path in (ROOT / "helpers").rglob("*.py"):
         place = folder / path.relative_to(ROOT)
         place.parent.mkdir(exist_ok=True)
-        place.write_text(Shorter().shorten(path.read_text("utf-8")), "utf-8")
+        code = path.read_text("utf-8").replace(CLIPS["ViT-B/32"][0].sha256, sha256_of(clip))
+        place.write_text(Shorter().shorten(code), "utf-8")
     for path in NOTEBOOKS:
         content = nbformat.read(path, as_version=4)
         for cell in content.cells:
@@ -168,8 +174,6 @@ def photographs(domain, tmp_path_factory):
         nbformat.write(content, folder / "notebooks" / path.name)
     (folder / "cache" / "afhqwild.pkl").write_bytes(nvidia_pickle(
         nvidia_state(domain.generator), mapping_lr=domain.generator.config["mapping_lr"]))
-    clip = {name: value.contiguous() for name, value in domain.clip.model.state_dict().items()}
-    save_file(clip, folder / "cache" / "clip-vit-b-32.safetensors")
     return folder
 
 
