@@ -4,6 +4,7 @@ skipped, and the last line of the tests says so."""
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import golden
@@ -118,3 +119,20 @@ def test_captions_say_only_what_is_so():
 
 def test_every_choice_has_its_phrases():
     assert set(face_words.PHRASES) == {(name, choice) for name, of in face_words.ATTRIBUTES.items() for choice in of}
+
+
+def test_half_of_the_text_halfs_captions_speak_of_an_attribute_drawn_at_random():
+    networks = pytest.importorskip("face_networks")
+    rng, seen = random.Random(2), np.zeros(len(face_words.NAMES), int)
+    faces = [networks.imagined(seen, rng) for _ in range(2000)]
+    changed = np.array([(face != seen).sum() for face in faces])
+    assert changed.max() == 1 and 0.3 < changed.mean() < 0.5  # a choice drawn anew may be the one it was
+    assert (seen == 0).all() and {int(face[face_words.NAMES.index("hair")]) for face in faces} == set(range(5))
+
+
+def test_words_that_count_as_unseen_are_in_no_caption():
+    asked = pytest.importorskip("evaluate_faces").UNSEEN
+    said = {word for kinds in face_words.PHRASES.values() for phrases in kinds.values() for phrase in phrases
+            for word in phrase.lower().split()}
+    for *_, sentence, _ in asked:
+        assert set(sentence.split()) - said - {"a", "an", "person", "with"}, sentence
