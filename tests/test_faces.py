@@ -121,7 +121,7 @@ def test_every_choice_has_its_phrases():
     assert set(face_words.PHRASES) == {(name, choice) for name, of in face_words.ATTRIBUTES.items() for choice in of}
 
 
-def test_half_of_the_text_halfs_captions_speak_of_an_attribute_drawn_at_random():
+def test_half_of_the_text_halfs_captions_are_of_a_face_with_one_attribute_drawn_anew():
     networks = pytest.importorskip("face_networks")
     rng, seen = random.Random(2), np.zeros(len(face_words.NAMES), int)
     faces = [networks.imagined(seen, rng) for _ in range(2000)]

@@ -34,9 +34,12 @@ def mirrored(choices, beliefs):
     return np.concatenate([choices, turned]), both
 
 
-def imagined(seen, rng):
-    """A face, of which half the time one attribute is drawn anew: what is rare is spoken of as often as the rest."""
-    if rng.random() < 0.5:
+def imagined(seen, rng, share=0.5):
+    """What a face shows, one attribute drawn anew in a `share` of cases: captions speak more of what is rare then.
+
+    Such a caption may be true of no picture; `train_text` asks only how likely it is true of each.
+    """
+    if rng.random() < share:
         seen, k = seen.copy(), rng.randrange(len(NAMES))
         seen[k] = rng.randrange(len(ATTRIBUTES[NAMES[k]]))
     return seen
