@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from clip.simple_tokenizer import SimpleTokenizer
 from torch import nn
-from training import augment, batches, load_or_train, to_image
+from training import augment, autocast, batches, load_or_train, to_image
 
 from helpers.clip_model import ClipModel
 
@@ -111,7 +111,7 @@ def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, b
                 said[row, attribute] = choice
         pairs, sure = true_pairs(said, seen[index], known[index])
         pictures = wrapper.preprocess(augment(to_image(images[index])))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             image = model.encode_image(pictures.contiguous(memory_format=torch.channels_last))
             text = model.encode_text(clip.tokenize(sentences, CONTEXT))
         told = sum(F.cross_entropy(head(image.float()), beliefs[name][index]) for name, head in model.heads.items())
@@ -129,7 +129,7 @@ def frozen_features(model, images, size=200):
     wrapper, parts = ClipModel(model), []
     for part in np.array_split(np.arange(len(images)), max(1, len(images) // size)):
         image = to_image(images[part])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             parts.append(torch.stack([F.normalize(model.encode_image(wrapper.preprocess(x)).float(), dim=-1)
                                       for x in (image, augment(image))]))
     return torch.cat(parts, dim=1)
@@ -173,7 +173,7 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
             for attribute, choice in facts.items():
                 said[row, attribute] = choice
         target = likelihood(said, beliefs, index) + 1e-6
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             text = model.encode_text(clip.tokenize(sentences, CONTEXT))
         text = F.normalize(text.float(), dim=-1)
         scores = model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].T

@@ -8,10 +8,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from helpers.stylegan2 import half_type
+
 
 def to_image(pixels):
     """uint8 [N, R, R, 3] -> image [N, 3, R, R] in [-1, 1]."""
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def autocast():
+    """Half precision where the processor computes with it; where it would only convert, it takes many times as long."""
+    kind = half_type(torch.device("cpu"))
+    return torch.autocast("cpu", kind, enabled=kind is not None)
 
 
 def batches(count, batch, seed):

@@ -94,14 +94,19 @@ class Verdict:
         return f"asked attribute there {self.success:4.0%}, others unchanged {self.unchanged:4.0%} (n = {self.n})"
 
 
-def judge(domain, before, after, prompt):
+def judge(domain, before, after, prompt, sure=0.0):
     """The `Verdict` on an edit.
 
     `domain.asked` says what a prompt asks for; `domain.related` which attributes it changes by its nature (a laugh
     opens the mouth), which are not counted; `domain.hidden` where an attribute cannot be seen (hair under a hat),
     {attribute: (other attribute, *choices of it)}.
 
-    Args: before, after: image [N, 3, R, R]; prompt: one of `domain.asked`.
+    Args:
+        before, after: image [N, 3, R, R].
+        prompt: one of `domain.asked`.
+        sure: how likely, for the classifier, its reading of another attribute must be before and after the edit, from
+            0 to 1; a less likely one is not counted, for turning the picture a little may change it as well.
+
     Raises: ValueError for a prompt of which nobody has said what it asks for.
     """
     if prompt not in domain.asked:
@@ -109,19 +114,26 @@ def judge(domain, before, after, prompt):
     attribute, *wanted = domain.asked[prompt]
     choices = domain.classifier.attributes
     wanted = [choices[attribute].index(choice) for choice in wanted]
-    old, new = ({name: choice.tolist() for name, (choice, _) in domain.classifier.read(image.clamp(-1, 1)).items()}
+    old, new = ({name: list(zip(choice.tolist(), likely.tolist()))
+                 for name, (choice, likely) in domain.classifier.read(image.clamp(-1, 1)).items()}
                 for image in (before, after))
 
-    def visible(name, i):
+    def choice(reading, name, i):
+        return reading[name][i][0]
+
+    def counts(name, i):
+        if min(old[name][i][1], new[name][i][1]) < sure:
+            return False
         if name not in domain.hidden:
             return True
         other, *hiding = domain.hidden[name]
-        return not any(choices[other][reading[other][i]] in hiding for reading in (old, new))
+        return not any(choices[other][choice(reading, other, i)] in hiding for reading in (old, new))
 
-    faces = [i for i in range(len(before)) if old[attribute][i] not in wanted]
+    faces = [i for i in range(len(before)) if choice(old, attribute, i) not in wanted]
     counted = [name for name in choices if name != attribute and name not in domain.related.get(attribute, ())]
-    return Verdict([new[attribute][i] in wanted for i in faces],
-                   {name: [old[name][i] == new[name][i] for i in faces if visible(name, i)] for name in counted})
+    return Verdict([choice(new, attribute, i) in wanted for i in faces],
+                   {name: [choice(old, name, i) == choice(new, name, i) for i in faces if counts(name, i)]
+                    for name in counted})
 
 
 def summary(verdicts):

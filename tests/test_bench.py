@@ -15,13 +15,14 @@ import margins  # noqa: E402
 
 
 class Sees:
-    """A classifier that reads what it is told: rows of choices' numbers instead of images."""
+    """A classifier that reads what it is told: rows of choices' numbers instead of images. Halves are less sure."""
 
     attributes = {"glasses": ["none", "glasses"], "top": ["afro", "bald"], "hair_color": ["black", "purple"],
                   "facial_hair": ["none", "beard"], "clothes": ["hoodie", "shirt"]}
 
     def read(self, rows):
-        return {name: (rows[:, i], None) for i, name in enumerate(self.attributes)}
+        likely = torch.where(rows == rows.floor(), 0.9, 0.6)
+        return {name: (rows[:, i].int(), likely[:, i]) for i, name in enumerate(self.attributes)}
 
 
 DOMAIN = SimpleNamespace(
@@ -47,6 +48,17 @@ def test_what_is_hidden_and_what_goes_with_it_is_not_judged():
     verdict = judge(DOMAIN, before, after, "a bald person")
     assert verdict.there == [True] and verdict.kept["hair_color"] == [] and verdict.kept["glasses"] == [True]
     assert "facial_hair" not in verdict.kept
+
+
+def test_the_judge_can_leave_out_what_it_is_not_sure_of():
+    before = torch.tensor([[0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0], [0, 0, 0.5, 0, 0]])
+    after = torch.tensor([[1, 1, 0.5, 1, 0], [1, 0, 0, 1.5, 0], [0.5, 0, 1, 0, 0]])
+    every = judge(DOMAIN, before, after, "a person with glasses")
+    sure = judge(DOMAIN, before, after, "a person with glasses", sure=0.7)
+    assert every.there == sure.there == [True, True, False]  # what was asked for counts in any case
+    assert every.kept["top"] == [False, True, True] and sure.kept["top"] == [False, True]
+    assert every.kept["hair_color"] == [True, False] and sure.kept["hair_color"] == [True]
+    assert sure.kept["facial_hair"] == [False, True] and sure.kept["clothes"] == [True] * 3
 
 
 def test_margins_record_both_sides_and_leave_out_what_no_assertion_needs():

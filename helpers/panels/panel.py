@@ -79,12 +79,14 @@ class FacePanel:
         self.observe(self.compare, self.pictures.draw_line)
 
     def arrange(self, *controls):
-        """Lay the panel out, the panel's own controls under the prompt; rows wrap on a narrow page."""
+        """Lay the panel out, the panel's own controls under the prompt; rows wrap on a narrow page.
+
+        What is moved while one looks stands right above the pictures, so that both fit on a screen.
+        """
         self.widget = widgets.VBox([
             row(self.faces.widgets), self.prompt, self.objective, row(controls), row(self.work.widgets), self.status,
-            self.pictures.widget,
-            row([self.strength, self.compare, self.history, self.save_png, self.save_gif, self.grid]),
-            self.exports.saver.link, self.exports.sheet])
+            row([self.strength, self.compare]), self.pictures.widget,
+            row([self.history, self.save_png, self.save_gif, self.grid]), self.exports.saver.link, self.exports.sheet])
         self.faces.ask()
 
     def _ipython_display_(self):

@@ -5,6 +5,7 @@ python tests/bench/faces.py --count 32           the judge's counts on 32 faces 
 python tests/bench/faces.py --count 32 --ablation [--only "1 · recommended"]
                                                  each change of act 3 alone, on 32 faces of seed 901 and three
                                                  sentences, into build/ablation.json
+python tests/bench/faces.py --count 32 --floor   what the judge says of the 32 faces of seed 901 where nothing was asked
 """
 
 import argparse
@@ -28,7 +29,7 @@ from helpers.criteria import PHRASINGS, augment, clip_distance  # noqa: E402
 from helpers.domains import DATA, load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
 from helpers.judging import judge, summary  # noqa: E402
-from helpers.latents import random_w_plus, suggestion  # noqa: E402
+from helpers.latents import random_w_plus, suggestion, w_space  # noqa: E402
 from helpers.mapper_files import find_mapper  # noqa: E402
 from helpers.methods import apply_mapper, global_direction, optimization, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, threshold_for  # noqa: E402
@@ -37,6 +38,7 @@ from helpers.methods.optimization import optimize_ours, optimize_paper  # noqa: 
 from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION  # noqa: E402
 
 SEED, DEVELOPMENT, PART = 2026, 901, 8
+SURE = 0.7  # of the judge's reading: the least at which 99 % of its verdicts survive an augmentation (--floor)
 PERSON = ("a child", "an old person", "a woman", "a man")  # prompts that are the person
 
 
@@ -159,43 +161,79 @@ def picture(domain):
 
 
 def counts(domain, count, seed, methods, prompts, target):
-    """The judge's verdicts on each prompt, and how much of the person stays by our identity network."""
+    """The judge's verdicts on each prompt, all and where it is sure, and how much of the person stays."""
     w_plus, report = random_w_plus(domain, count, seed), {"faces": count, "seed": seed}
     before = drawn(domain, domain.generator.styles(w_plus))
     (ROOT / "build").mkdir(exist_ok=True)
     for name, method in methods.items():
         method(domain, w_plus[:1], prompts[0])  # what is made once does not count
-        started, verdicts, same = time.perf_counter(), {}, []
+        started, verdicts, firm, same = time.perf_counter(), {}, {}, []
         for prompt in prompts:
             parts = [method(domain, part, prompt) for part in w_plus.split(PART)]
             if parts[0] is None:
                 continue
             after = drawn(domain, torch.cat(parts).detach())
             verdicts[prompt] = judge(domain, before, after, prompt)
+            firm[prompt] = judge(domain, before, after, prompt, SURE)
             if prompt not in PERSON:
                 with torch.no_grad():
                     same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
-            print(f"{name:28} {prompt:26} {verdicts[prompt]}", flush=True)
+            print(f"{name:28} {prompt:26} {verdicts[prompt]}; where sure {firm[prompt].unchanged:4.0%}", flush=True)
         success, unchanged = summary(verdicts.values())
-        report[name] = {"there": success, "unchanged": unchanged, "identity": sum(same) / len(same),
+        report[name] = {"there": success, "unchanged": unchanged, "where sure": summary(firm.values())[1],
+                        "counted where sure": sum(map(verdicts_on_rest, firm.values()))
+                        / sum(map(verdicts_on_rest, verdicts.values())), "identity": sum(same) / len(same),
                         "seconds": time.perf_counter() - started,
-                        "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged]
+                        "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged, firm[prompt].unchanged]
                                     for prompt, verdict in verdicts.items()}}
-        print(f"{name:28} there {success:.3f}, unchanged {unchanged:.3f}, identity {report[name]['identity']:.2f}",
-              flush=True)
+        print(f"{name:28}", ", ".join(f"{what} {value:.3f}" for what, value in report[name].items()
+                                      if what not in ("seconds", "prompts")), flush=True)
         (ROOT / "build" / target).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def verdicts_on_rest(verdict):
+    """How many readings of attributes that were not asked for a `Verdict` rests on."""
+    return sum(map(len, verdict.kept.values()))
+
+
+def floor(domain, count):
+    """What the judge calls changed where nothing was asked for.
+
+    The same pictures augmented, and faces moved at random in W, by so many standard deviations along each axis; all
+    readings, and those that are sure to different degrees: unchanged, and the share of readings that count.
+    """
+    w_plus, space = random_w_plus(domain, count, DEVELOPMENT), w_space(domain.generator)
+    before = drawn(domain, domain.generator.styles(w_plus))
+    after = {f"augmented, {seed}": augment(before, seed) for seed in range(4)}
+    random = torch.Generator().manual_seed(SEED)
+    for size in (0.1, 0.2, 0.3, 0.45):
+        step = space.offset(size * torch.randn(count, 1, space.dim, generator=random))
+        after[f"moved by {size}"] = drawn(domain, domain.generator.styles(w_plus + step))
+    with torch.no_grad():
+        person, old = domain.identity(before), domain.classifier.read(before.clamp(-1, 1))
+        for name, image in after.items():
+            new = domain.classifier.read(image.clamp(-1, 1))
+            kept = torch.stack([new[one][0] == old[one][0] for one in old])
+            likely = torch.stack([torch.minimum(new[one][1], old[one][1]) for one in old])
+            shares = {sure: (kept[likely >= sure].float().mean().item(), (likely >= sure).float().mean().item())
+                      for sure in (0.0, 0.6, SURE, 0.8)}
+            print(f"{name:14} identity {(domain.identity(image) * person).sum(dim=1).mean():.2f}",
+                  *(f"; sure {sure}: {same:.1%} of {of:.0%}" for sure, (same, of) in shares.items()), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
+    parser.add_argument("--floor", action="store_true", help="what the judge calls changed where nothing was asked")
     parser.add_argument("--only", nargs="+", choices=ABLATION, default=list(ABLATION), help="some of the changes")
     options = parser.parse_args()
-    if options.ablation and not options.count:
-        parser.error("say on how many faces: --count 32 --ablation")
+    if (options.ablation or options.floor) and not options.count:
+        parser.error("say on how many faces: --count 32")
     domain = load_domain("faces", "cpu")
-    if options.ablation:
+    if options.floor:
+        floor(domain, options.count)
+    elif options.ablation:
         counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only}, ABLATED,
                "ablation.json")
     elif options.count:

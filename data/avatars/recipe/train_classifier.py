@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from training import augment, batches, load_or_train, to_image
+from training import augment, autocast, batches, load_or_train, to_image
 from world import ATTRIBUTES, labels
 
 from helpers.judging import AttributeClassifier
@@ -19,7 +19,7 @@ def train(renders, folder, name, *, seed, width, steps, batch=128):
 
     def step(i, index):
         picture = augment(to_image(images[index]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             logits = model(picture.contiguous(memory_format=torch.channels_last))
         loss = sum(F.cross_entropy(logits[a].float(), targets[index, k], ignore_index=-1)
                    for k, a in enumerate(ATTRIBUTES))

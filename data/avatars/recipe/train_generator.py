@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from training import batches, load_or_train, to_image
+from training import autocast, batches, load_or_train, to_image
 from world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
 
-from helpers.stylegan2 import Generator
+from helpers.stylegan2 import Generator, half_type
 
 CHANNELS = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32}
 W_DIM = 128
@@ -121,7 +121,7 @@ def picture_loss(image, target, weight, critic):
     loss = (weight * (image - target).abs()).mean()
     for mine, right in zip(edges(image), edges(target)):
         loss = loss + (weight[..., :mine.shape[-2], :mine.shape[-1]] * (mine - right).abs()).mean()
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         part = slice(None, None, 2)  # every second picture: the critic is a fifth of a step
         mine = critic.features(image[part].contiguous(memory_format=torch.channels_last))
         with torch.no_grad():
@@ -136,7 +136,7 @@ def train_synthesis(renders, folder, critic, *, seed, steps, batch=32):
     torch.manual_seed(seed)
     choices, poses, images = renders
     model = Synthesis()
-    model.generator.precision, model.generator.precision_from = torch.bfloat16, 4
+    model.generator.precision, model.generator.precision_from = half_type(torch.device("cpu")), 4
     critic.eval().requires_grad_(False)
     codes = list(model.codebook.parameters())
     rest = [p for p in model.generator.parameters() if p.requires_grad]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from training import augment, batches, load_or_train, to_image
+from training import augment, autocast, batches, load_or_train, to_image
 from world import COLUMNS, hair_is_visible
 
 from helpers.identity import IdentityNetwork
@@ -58,7 +58,7 @@ def train(renders, folder, *, seed, steps, batch=128):
 
     def step(i, index):
         pictures = augment(to_image(images[known[index]]))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             features = model.network(pictures.contiguous(memory_format=torch.channels_last))
         cosine = features.float() @ F.normalize(model.centres, dim=1).T
         target = classes[index]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from face_words import ATTRIBUTES, NAMES, caption
 from small_clip import extended, frozen_features, new_clip, train_clip, train_text
-from training import augment, batches, load_or_train, to_image
+from training import augment, autocast, batches, load_or_train, to_image
 
 from helpers.encoder import Encoder
 from helpers.identity import IdentityNetwork
@@ -85,7 +85,7 @@ def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
 
     def step(i, index):
         picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             logits = model(picture)
         loss = sum(F.cross_entropy(logits[name].float(), belief[index]) for name, belief in beliefs.items())
         loss.backward()
@@ -134,7 +134,7 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):
         picture = to_image(pixels[index])
         flip = torch.rand(len(index)) < 0.5
         picture[flip] = picture[flip].flip(-1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             features = model(augment(picture).contiguous(memory_format=torch.channels_last)).float()
         wanted = target[index]
         # The direction itself, and who is like whom within the batch.
@@ -158,7 +158,7 @@ def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):
 
     def step(i, index):
         picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             found = model(picture).float()
         loss = (weight * (found - target[index]).square()).mean()
         loss.backward()

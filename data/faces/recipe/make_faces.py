@@ -25,6 +25,7 @@ from small_clip import certain  # noqa: E402
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
 from helpers.domains import RANDOM_FACE, load_domain  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
+from helpers.stylegan2 import half_type  # noqa: E402
 from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
@@ -51,7 +52,7 @@ def readouts(generator):
 def with_readouts(generator):
     """The generator with the early stops that lie in data/faces."""
     add_readouts(generator, DATA / "readouts.safetensors")
-    generator.precision, generator.precision_from = torch.bfloat16, 8  # 50 dB from fp32, in half the time
+    generator.precision, generator.precision_from = half_type(torch.device("cpu")), 8  # 50 dB from fp32
     return generator
 
 
