@@ -52,7 +52,7 @@ def test_what_is_hidden_and_what_goes_with_it_is_not_judged():
 
 def test_the_judge_can_leave_out_what_it_is_not_sure_of():
     before = torch.tensor([[0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0], [0, 0, 0.5, 0, 0]])
-    after = torch.tensor([[1, 1, 0.5, 1, 0], [1, 0, 0, 1.5, 0], [0.5, 0, 1, 0, 0]])
+    after = torch.tensor([[1, 1, 0.5, 1, 0], [1, 0, 0, 0.5, 0], [0.5, 0, 1, 0, 0]])
     every = judge(DOMAIN, before, after, "a person with glasses")
     sure = judge(DOMAIN, before, after, "a person with glasses", sure=0.7)
     assert every.there == sure.there == [True, True, False]  # what was asked for counts in any case
