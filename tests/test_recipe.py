@@ -9,6 +9,7 @@ import torch
 world = pytest.importorskip("world")
 captions = pytest.importorskip("captions")
 train_generator = pytest.importorskip("train_generator")
+training = pytest.importorskip("training")
 
 
 def test_avatars_are_drawn_with_the_worlds_probabilities():
@@ -62,3 +63,10 @@ def test_the_computed_mapping_network_is_the_codebook():
     difference = (generator.styles(own) - model.generator.styles(model.generator.broadcast(right))).abs().amax(1)
     assert generator.map(z).min() > 0
     assert (difference < 1e-2).float().mean() > 0.9  # the rest lies on a ramp between two choices
+
+
+@pytest.mark.parametrize("able, kind", [({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)])
+def test_recipes_take_half_precision_only_where_the_processor_has_it(able, kind, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able, raising=False)
+    with training.autocast():
+        assert torch.nn.Linear(4, 4)(torch.ones(1, 4)).dtype == kind
