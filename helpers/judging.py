@@ -114,26 +114,22 @@ def judge(domain, before, after, prompt, sure=0.0):
     attribute, *wanted = domain.asked[prompt]
     choices = domain.classifier.attributes
     wanted = [choices[attribute].index(choice) for choice in wanted]
-    old, new = ({name: list(zip(choice.tolist(), likely.tolist()))
-                 for name, (choice, likely) in domain.classifier.read(image.clamp(-1, 1)).items()}
-                for image in (before, after))
-
-    def choice(reading, name, i):
-        return reading[name][i][0]
+    readings = [domain.classifier.read(image.clamp(-1, 1)) for image in (before, after)]
+    old, new = ({name: choice.tolist() for name, (choice, _) in reading.items()} for reading in readings)
+    likely = {name: torch.minimum(*(reading[name][1] for reading in readings)).tolist() for name in choices}
 
     def counts(name, i):
-        if min(old[name][i][1], new[name][i][1]) < sure:
+        if likely[name][i] < sure:
             return False
         if name not in domain.hidden:
             return True
         other, *hiding = domain.hidden[name]
-        return not any(choices[other][choice(reading, other, i)] in hiding for reading in (old, new))
+        return not any(choices[other][reading[other][i]] in hiding for reading in (old, new))
 
-    faces = [i for i in range(len(before)) if choice(old, attribute, i) not in wanted]
+    faces = [i for i in range(len(before)) if old[attribute][i] not in wanted]
     counted = [name for name in choices if name != attribute and name not in domain.related.get(attribute, ())]
-    return Verdict([choice(new, attribute, i) in wanted for i in faces],
-                   {name: [choice(old, name, i) == choice(new, name, i) for i in faces if counts(name, i)]
-                    for name in counted})
+    return Verdict([new[attribute][i] in wanted for i in faces],
+                   {name: [old[name][i] == new[name][i] for i in faces if counts(name, i)] for name in counted})
 
 
 def summary(verdicts):

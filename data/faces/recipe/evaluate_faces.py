@@ -21,7 +21,6 @@ from training import to_image  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.images import open_image  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
-from helpers.stylegan2 import half_type  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 # attribute, choices that count as yes, a sentence, and its opposite; none tuned.
@@ -143,7 +142,6 @@ def encoding(domain, count=16):
 @torch.no_grad()
 def main():
     domain = load_domain("faces", "cpu")
-    domain.generator.precision, domain.generator.precision_from = half_type(domain.device), 8
     images, seen = judged_faces(domain.generator)
     features = torch.cat([domain.clip.encode_image(part) for part in images.split(64)])
     report = {"faces": len(images)}
