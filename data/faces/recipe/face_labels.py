@@ -18,7 +18,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 TABLE = Path(__file__).with_name("labels.csv")
 STRENGTH = 1e-2  # of the probes' fit (scikit-learn's C), on w in standard deviations; chosen by cross-validation
 PICTURES = 0.1  # the same, on what a network sees in a picture
-AS_THEY_CAME = {"train": 612, "judge": 396}  # the first of a pool; others were picked, since probes hoped for something
+# The first of a pool, up to which all were looked at; others were picked, since probes hoped for something.
+AS_THEY_CAME = {"train": 612, "train-more": 610, "judge": 396, "judge-more": 627}
 
 
 def by_eye(pool):
@@ -37,9 +38,11 @@ def by_eye(pool):
 def pooled(pool, first):
     """`by_eye` of a pool and of those drawn besides, which are numbered on from `first`; and which were looked at as
     they came."""
-    parts = [by_eye(pool), by_eye(f"{pool}-more")]
+    names = (pool, f"{pool}-more")
+    parts = [by_eye(name) for name in names]
+    came = [numbers < AS_THEY_CAME[name] for name, (numbers, _) in zip(names, parts)]
     numbers = np.concatenate([parts[0][0], parts[1][0] + first])
-    return numbers, np.concatenate([part[1] for part in parts]), numbers < AS_THEY_CAME[pool]
+    return numbers, np.concatenate([choices for _, choices in parts]), np.concatenate(came)
 
 
 def probe(views, numbers, is_so, by_chance):

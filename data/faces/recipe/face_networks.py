@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from face_words import ATTRIBUTES, NAMES, caption
-from small_clip import extended, frozen_features, new_clip, train_clip, train_text
+from small_clip import cut_words, extended, frozen_features, new_clip, train_clip, train_text
 from training import augment, autocast, batches, load_or_train, to_image
 
 from helpers.encoder import Encoder
@@ -59,7 +59,7 @@ def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     train_clip(first, both, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs,
                folder / "clip", seed=seed, steps=steps, batch=48, captions=2)
     choices, beliefs = mirrored(*labels(frozen_features(first, pixels)[0]))
-    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed, words=cut_words())
     model.visual = first.visual
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
@@ -116,21 +116,24 @@ def call_as_often(model, pixels, beliefs, rounds=200):
             head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
-def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):
+def identity(pixels, descriptors, count, folder, *, seed=41, steps=3000, batch=48):
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
-    Args: descriptors: dlib's, [N, 128], of the same faces; a face without one has NaN.
+    Args:
+        pixels: uint8 [N, 128, 128, 3], `count` faces, then the first N - count of them again, moved (`pools.moved`):
+            a face and itself moved are in the same batch, since it is near the same person that a network must be exact.
+        descriptors: dlib's, [N, 128]; a face without one has NaN.
     """
     torch.manual_seed(seed)
-    found = np.flatnonzero(np.isfinite(descriptors[:, 0]))
-    mean = descriptors[found].mean(0)
-    target = F.normalize(torch.from_numpy(descriptors - mean).float(), dim=1)
+    good = np.isfinite(descriptors[:, 0])
+    target = F.normalize(torch.from_numpy(descriptors - descriptors[good].mean(0)).float(), dim=1)
     model = IdentityNetwork(((16, 1), (32, 1), (64, 2), (128, 1)), size=112, dim=128)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
-        index = found[index]
+        index = np.concatenate([index, index[index < len(pixels) - count] + count])
+        index = index[good[index]]
         picture = to_image(pixels[index])
         flip = torch.rand(len(index)) < 0.5
         picture[flip] = picture[flip].flip(-1)
@@ -142,7 +145,7 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=1000, batch=48):
         loss.backward()
         return loss
 
-    return load_or_train(folder / "identity", model, optimizer, step, batches(len(found), batch, seed), steps)
+    return load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps)
 
 
 def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):

@@ -29,7 +29,7 @@ from helpers.stylegan2 import half_type  # noqa: E402
 from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
-DESCRIBED = 3000  # faces whose descriptor teaches the identity network
+DESCRIBED, MOVED = 3000, 1500  # faces whose descriptor teaches the identity network; and moved on their way to another
 SAMPLE_SEED, SAMPLES = 5005, 16
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
          "without", "front", "photo", "picture", "image", "portrait", "down", "up", "out", "loud",
@@ -84,14 +84,22 @@ def faces(generator, pool):
     return np.concatenate(pixels), labels, w
 
 
-def descriptors(generator):
-    """dlib's descriptors of the first `DESCRIBED` faces to train on, computed once, with progress."""
-    path = WORK / "descriptors.npy"
-    if not path.exists():
-        w = pools.latents(generator, "train")
-        pixels = pools.drawn(generator, generator.broadcast(w), WORK / "train.npy")[:DESCRIBED]
-        np.save(path, np.concatenate([descriptor.describe(part) for part in np.array_split(pixels, 20)]))
-    return np.load(path)
+def described(generator):
+    """The first `DESCRIBED` faces to train on, then `MOVED` of them moved: pictures [N, 128, 128, 3], and dlib's
+
+    descriptors [N, 128], computed in parts that are kept, for each face takes a third of a second.
+    """
+    pictures = (pools.drawn(generator, generator.broadcast(pools.latents(generator, "train")), WORK / "train.npy"),
+                pools.drawn(generator, generator.broadcast(pools.moved(generator, "train", MOVED)),
+                            WORK / "train-moved.npy"))
+    pixels, known = np.concatenate([pictures[0][:DESCRIBED], pictures[1]]), []
+    for i, part in enumerate(np.array_split(pixels, 45)):
+        path = WORK / f"descriptors-{i:02d}.npy"
+        if not path.exists():
+            np.save(path, descriptor.describe(part))
+            print(f"descriptors: part {i + 1} of 45", flush=True)
+        known.append(np.load(path))
+    return face_networks.small(pixels), np.concatenate(known)
 
 
 def words_of_captions(choices):
@@ -121,7 +129,7 @@ def main(parts):
     generator = readouts(load_generator(fetch((RANDOM_FACE,))))
     pixels, labels, w = faces(generator, "train")
     if "identity" in parts:
-        model = face_networks.identity(pixels[:DESCRIBED], descriptors(generator), WORK)
+        model = face_networks.identity(*described(generator), DESCRIBED, WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
         save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)

@@ -60,6 +60,14 @@ def drawn(generator, w_plus, path):
 
 
 @torch.no_grad()
+def moved(generator, pool, count):
+    """The first faces of a pool, each on its way to another: w [count, w_dim]. They are like somebody, more or less."""
+    w, random = latents(generator, pool), torch.Generator().manual_seed(POOLS[pool][0] + 2)
+    others = w[torch.randperm(len(w), generator=random)[:count]]
+    return w[:count].lerp(others, 0.2 + 0.5 * torch.rand(count, 1, generator=random))
+
+
+@torch.no_grad()
 def pushed(generator, pool):
     """Faces of a pool with rare expressions: w_plus [N, L, w_dim], and each one's expression, a list of N names.
 
