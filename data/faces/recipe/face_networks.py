@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from face_words import ATTRIBUTES, NAMES, caption
-from small_clip import cut_words, extended, frozen_features, new_clip, train_clip, train_text
+from small_clip import add_up_pieces, extended, frozen_features, new_clip, train_clip, train_text
 from training import augment, autocast, batches, load_or_train, to_image
 
 from helpers.encoder import Encoder
@@ -48,7 +48,8 @@ def imagined(seen, rng, share=0.5):
 def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
 
-    Attributes that are not known of a face are neither said nor denied in the first lesson.
+    Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, the pieces into
+    which the tokenizer cuts words are given vectors that add up to the words'.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
         for the second lesson they are spread anew with the help of what the image half sees.
@@ -59,18 +60,18 @@ def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     train_clip(first, both, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs,
                folder / "clip", seed=seed, steps=steps, batch=48, captions=2)
     choices, beliefs = mirrored(*labels(frozen_features(first, pixels)[0]))
-    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed, words=cut_words())
+    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
     model.visual = first.visual
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
-    return extended(model, CLIP_SIZES)
+    return add_up_pieces(extended(model, CLIP_SIZES), folder)
 
 
-def judge(pixels, labels, folder, *, seed=11, steps=2000, again=800):
+def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):
     """Returns the `AttributeClassifier` that judges edits. `labels` as in `clip`."""
     torch.manual_seed(seed)
     choices, beliefs = mirrored(*labels(None))
-    model = AttributeClassifier(ATTRIBUTES, 20, size=SIZE).to(memory_format=torch.channels_last)
+    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(memory_format=torch.channels_last)
     both = np.concatenate([pixels, pixels[:, :, ::-1]])
     train_judge(model, both, beliefs, folder / "judge", seed=seed, steps=steps, rate=2e-3)
     choices, beliefs = mirrored(*labels(seen_by_judge(model, pixels)))
@@ -116,7 +117,7 @@ def call_as_often(model, pixels, beliefs, rounds=200):
             head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
-def identity(pixels, descriptors, count, folder, *, seed=41, steps=3000, batch=48):
+def identity(pixels, descriptors, count, folder, *, seed=41, steps=2000, batch=48):
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
     Args:
