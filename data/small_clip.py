@@ -204,33 +204,37 @@ def extended(model, sizes):
     return full.eval()
 
 
-def add_up_pieces(model, folder, *, at_least=100, own=0.1):
+def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
     """Give the pieces of words ("gr", "inning") rows of the token table that add up to the row the word would have.
 
     By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
     so often, each weighted by the square root of how often, in thousands. A piece that is a word itself holds on to
     its row with that word's weight, and each with a weight of `own`.
 
-    Args: model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
+    Args:
+        model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
+        taught: the words it was taught with, whose rows stay ("red" also ends other words).
     """
     tokenizer, known = SimpleTokenizer(), SpellChecker().word_frequency.dictionary
     words = sorted(word for word, count in known.items()
                    if count >= at_least and word.isalpha() and len(tokenizer.encode(word)) > 1)
     cut = [tokenizer.encode(word) for word in words]
-    pieces = sorted({piece for parts in cut for piece in parts})
+    stay = {piece for word in taught for piece in tokenizer.encode(word)}
+    pieces = sorted({piece for parts in cut for piece in parts} - stay)
     table, vectors = model.token_embedding.weight.data, token_vectors(folder)
     to_row = torch.linalg.lstsq(vectors - vectors.mean(0), table).solution
-    wanted = ((text_vectors(folder, "cut-word", words) - vectors.mean(0)) @ to_row).numpy()
+    wanted = (text_vectors(folder, "cut-word", words) - vectors.mean(0)) @ to_row
+    wanted -= torch.stack([table[[piece for piece in parts if piece in stay]].sum(0) for parts in cut])
 
     adds = np.zeros((len(words), len(pieces)), np.float32)
     place = {piece: k for k, piece in enumerate(pieces)}
     for row, parts in zip(adds, cut):
-        np.add.at(row, [place[piece] for piece in parts], 1)
+        np.add.at(row, [place[piece] for piece in parts if piece not in stay], 1)
     as_words = [tokenizer.decoder[piece].removesuffix("</w>") if tokenizer.decoder[piece].endswith("</w>") else ""
                 for piece in pieces]
     weight, hold = (np.sqrt([known.get(word, 0) / 1000 for word in of], dtype=np.float32) for of in (words, as_words))
     hold += own
     left = adds.T @ (adds * weight[:, None]) + np.diag(hold)
-    right = adds.T @ (wanted * weight[:, None]) + table[pieces].numpy() * hold[:, None]
+    right = adds.T @ (wanted.numpy() * weight[:, None]) + table[pieces].numpy() * hold[:, None]
     table[pieces] = torch.from_numpy(np.linalg.solve(left, right))
     return model

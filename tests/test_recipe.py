@@ -85,7 +85,7 @@ def test_the_pieces_of_words_add_up(monkeypatch, tmp_path):
     model.token_embedding = torch.nn.Embedding.from_pretrained((tokens - tokens.mean(0)) @ linear)
     before = model.token_embedding.weight.clone()
 
-    small_clip.add_up_pieces(model, tmp_path, at_least=3000)
+    small_clip.add_up_pieces(model, tmp_path, ["red"], at_least=3000)
 
     known = small_clip.SpellChecker().word_frequency.dictionary
     words = sorted(word for word, count in known.items()
@@ -96,3 +96,4 @@ def test_the_pieces_of_words_add_up(monkeypatch, tmp_path):
     assert off["after"] < 0.5 * off["before"]
     changed = (model.token_embedding.weight != before).any(1)
     assert set(changed.nonzero()[:, 0].tolist()) <= {piece for word in words for piece in tokenizer.encode(word)}
+    assert not changed[tokenizer.encode("red")].any()

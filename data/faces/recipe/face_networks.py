@@ -45,14 +45,14 @@ def imagined(seen, rng, share=0.5):
     return seen
 
 
-def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
+def clip(pixels, labels, words, folder, *, seed=31, steps=3200, text_steps=2500):
     """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
 
     Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, the pieces into
     which the tokenizer cuts words are given vectors that add up to the words'.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
-        for the second lesson they are spread anew with the help of what the image half sees.
+        for the second lesson they are spread anew with the help of what the image half sees. words: those of captions.
     """
     choices, beliefs = mirrored(*labels(None))
     both, seen = np.concatenate([pixels, pixels[:, :, ::-1]]), torch.from_numpy(choices)
@@ -64,7 +64,7 @@ def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     model.visual = first.visual
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
-    return add_up_pieces(extended(model, CLIP_SIZES), folder)
+    return add_up_pieces(extended(model, CLIP_SIZES), folder, words)
 
 
 def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):
@@ -121,8 +121,8 @@ def identity(pixels, descriptors, count, folder, *, seed=41, steps=2000, batch=4
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
     Args:
-        pixels: uint8 [N, 128, 128, 3], `count` faces, then the first N - count of them again, moved (`pools.moved`):
-            a face and itself moved are in the same batch, since it is near the same person that a network must be exact.
+        pixels: uint8 [N, 128, 128, 3], `count` faces, then the first N - count of them again, moved (`pools.moved`).
+            A face and itself moved are in one batch: who is nearly the same person is what must be told.
         descriptors: dlib's, [N, 128]; a face without one has NaN.
     """
     torch.manual_seed(seed)

@@ -31,6 +31,7 @@ from helpers.sweeps import keep_sweep  # noqa: E402
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 DESCRIBED, MOVED = 3000, 1500  # faces whose descriptor teaches the identity network; and moved on their way to another
 SAMPLE_SEED, SAMPLES = 5005, 16
+# Words of captions that say nothing of a face: a reader is not told that the small CLIP has met them.
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
          "without", "front", "photo", "picture", "image", "portrait", "down", "up", "out", "loud",
          "very", "big"}
@@ -103,12 +104,12 @@ def described(generator):
 
 
 def words_of_captions(choices):
-    """Every word of 50,000 captions, to tell a reader which ones the small CLIP has met."""
+    """Every word of 50,000 captions."""
     rng, words = random.Random(0), set()
     for i in range(50_000):
         text, _ = caption(face_networks.imagined(choices[i % len(choices)], rng), rng)
         words |= set(text.lower().replace(".", " ").split())
-    return sorted(words - PLAIN)
+    return sorted(words)
 
 
 @torch.no_grad()
@@ -132,7 +133,8 @@ def main(parts):
         model = face_networks.identity(*described(generator), DESCRIBED, WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
-        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)
+        words = words_of_captions(labels(None)[0])
+        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, words, WORK), half=True)
     if "encoder" in parts:
         model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg, WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
@@ -143,7 +145,8 @@ def main(parts):
         write_samples(generator)
         parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
                  if (DATA / f"{name}.safetensors").exists()]
-        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words_of_captions(labels(None)[0]))
+        words = [word for word in words_of_captions(labels(None)[0]) if word not in PLAIN]
+        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words)
         cards.write_gallery("faces")
     if "mappers" in parts:
         mappers.main("faces")
