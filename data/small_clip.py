@@ -1,7 +1,8 @@
 """How the small CLIPs of the embedded domains are trained.
 
 The token embeddings of all 49,408 tokens come from a small pretrained text model and stay fixed but for one linear map,
-so that a word no caption contains still lies near the words it resembles.
+so that a word no caption contains still lies near the words it resembles. At the end, the pieces into which the
+tokenizer cuts rarer words are given embeddings that add up to the word's.
 """
 
 import random
@@ -208,8 +209,8 @@ def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
     """Give the pieces of words ("gr", "inning") rows of the token table that add up to the row the word would have.
 
     By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
-    so often, each weighted by the square root of how often, in thousands. A piece that is a word itself holds on to
-    its row with that word's weight, and each with a weight of `own`.
+    so often, each weighted by the square root of how often, in thousands. Each piece is held to the row it has with a
+    weight of `own`, and with that word's weight besides where it is a word itself.
 
     Args:
         model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.

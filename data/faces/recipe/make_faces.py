@@ -88,7 +88,7 @@ def faces(generator, pool):
 def described(generator):
     """The first `DESCRIBED` faces to train on, then `MOVED` of them moved: pictures [N, 128, 128, 3], and dlib's
 
-    descriptors [N, 128], computed in parts that are kept, for each face takes a third of a second.
+    descriptors [N, 128], computed in parts that are kept, since all of them take several minutes or more.
     """
     pictures = (pools.drawn(generator, generator.broadcast(pools.latents(generator, "train")), WORK / "train.npy"),
                 pools.drawn(generator, generator.broadcast(pools.moved(generator, "train", MOVED)),
