@@ -210,7 +210,8 @@ def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
 
     By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
     so often, each weighted by the square root of how often, in thousands. Each piece is held to the row it has with a
-    weight of `own`, and with that word's weight besides where it is a word itself.
+    weight of `own`, and with that word's weight besides where it is a word itself. The weights are the best of five that
+    were tried on the labelled faces of the judge (data/faces/README.md).
 
     Args:
         model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
@@ -231,8 +232,8 @@ def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
     place = {piece: k for k, piece in enumerate(pieces)}
     for row, parts in zip(adds, cut):
         np.add.at(row, [place[piece] for piece in parts if piece not in stay], 1)
-    as_words = [tokenizer.decoder[piece].removesuffix("</w>") if tokenizer.decoder[piece].endswith("</w>") else ""
-                for piece in pieces]
+    texts = [tokenizer.decoder[piece] for piece in pieces]
+    as_words = [text.removesuffix("</w>") if text.endswith("</w>") else "" for text in texts]
     weight, hold = (np.sqrt([known.get(word, 0) / 1000 for word in of], dtype=np.float32) for of in (words, as_words))
     hold += own
     left = adds.T @ (adds * weight[:, None]) + np.diag(hold)

@@ -1,5 +1,7 @@
 """Train the networks that go with the generator of faces: CLIP, judge, identity network and encoder."""
 
+import random
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -45,14 +47,23 @@ def imagined(seen, rng, share=0.5):
     return seen
 
 
-def clip(pixels, labels, words, folder, *, seed=31, steps=3200, text_steps=2500):
+def words_of_captions(choices):
+    """Every word of 50,000 captions about faces that show `choices`."""
+    rng, words = random.Random(0), set()
+    for i in range(50_000):
+        text, _ = caption(imagined(choices[i % len(choices)], rng), rng)
+        words |= set(text.lower().replace(".", " ").split())
+    return sorted(words)
+
+
+def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
 
     Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, the pieces into
     which the tokenizer cuts words are given vectors that add up to the words'.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
-        for the second lesson they are spread anew with the help of what the image half sees. words: those of captions.
+        for the second lesson they are spread anew with the help of what the image half sees.
     """
     choices, beliefs = mirrored(*labels(None))
     both, seen = np.concatenate([pixels, pixels[:, :, ::-1]]), torch.from_numpy(choices)
@@ -64,7 +75,7 @@ def clip(pixels, labels, words, folder, *, seed=31, steps=3200, text_steps=2500)
     model.visual = first.visual
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
-    return add_up_pieces(extended(model, CLIP_SIZES), folder, words)
+    return add_up_pieces(extended(model, CLIP_SIZES), folder, words_of_captions(choices))
 
 
 def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):

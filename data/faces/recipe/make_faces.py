@@ -1,7 +1,6 @@
 """Remake data/faces from nothing: `make models-faces`, hours on two cores. Interrupted, it goes on from build/faces."""
 
 import json
-import random
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import face_networks  # noqa: E402
 import fit_readouts  # noqa: E402
 import mappers  # noqa: E402
 import pools  # noqa: E402
-from face_words import ATTRIBUTES, NAMES, caption  # noqa: E402
+from face_words import ATTRIBUTES, NAMES  # noqa: E402
 from small_clip import certain  # noqa: E402
 
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
@@ -30,6 +29,7 @@ from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 DESCRIBED, MOVED = 3000, 1500  # faces whose descriptor teaches the identity network; and moved on their way to another
+DESCRIBED_IN = 45  # parts, each of which is kept
 SAMPLE_SEED, SAMPLES = 5005, 16
 # Words of captions that say nothing of a face: a reader is not told that the small CLIP has met them.
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
@@ -94,22 +94,13 @@ def described(generator):
                 pools.drawn(generator, generator.broadcast(pools.moved(generator, "train", MOVED)),
                             WORK / "train-moved.npy"))
     pixels, known = np.concatenate([pictures[0][:DESCRIBED], pictures[1]]), []
-    for i, part in enumerate(np.array_split(pixels, 45)):
+    for i, part in enumerate(np.array_split(pixels, DESCRIBED_IN)):
         path = WORK / f"descriptors-{i:02d}.npy"
         if not path.exists():
             np.save(path, descriptor.describe(part))
-            print(f"descriptors: part {i + 1} of 45", flush=True)
+            print(f"descriptors: part {i + 1} of {DESCRIBED_IN}", flush=True)
         known.append(np.load(path))
     return face_networks.small(pixels), np.concatenate(known)
-
-
-def words_of_captions(choices):
-    """Every word of 50,000 captions."""
-    rng, words = random.Random(0), set()
-    for i in range(50_000):
-        text, _ = caption(face_networks.imagined(choices[i % len(choices)], rng), rng)
-        words |= set(text.lower().replace(".", " ").split())
-    return sorted(words)
 
 
 @torch.no_grad()
@@ -133,8 +124,7 @@ def main(parts):
         model = face_networks.identity(*described(generator), DESCRIBED, WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
-        words = words_of_captions(labels(None)[0])
-        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, words, WORK), half=True)
+        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)
     if "encoder" in parts:
         model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg, WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
@@ -145,8 +135,8 @@ def main(parts):
         write_samples(generator)
         parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
                  if (DATA / f"{name}.safetensors").exists()]
-        words = [word for word in words_of_captions(labels(None)[0]) if word not in PLAIN]
-        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words)
+        words = face_networks.words_of_captions(labels(None)[0])
+        cards.update(DATA, sha256=cards.hashes(DATA, parts), words=[word for word in words if word not in PLAIN])
         cards.write_gallery("faces")
     if "mappers" in parts:
         mappers.main("faces")
