@@ -210,8 +210,8 @@ def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
 
     By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
     so often, each weighted by the square root of how often, in thousands. Each piece is held to the row it has with a
-    weight of `own`, and with that word's weight besides where it is a word itself. The weights are the best of five that
-    were tried on the labelled faces of the judge (data/faces/README.md).
+    weight of `own`, and with that word's weight besides where it is a word itself. The weights are the best of five
+    that were tried on the labelled faces of the judge (data/faces/README.md).
 
     Args:
         model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
