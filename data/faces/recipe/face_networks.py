@@ -5,9 +5,10 @@ import random
 import numpy as np
 import torch
 import torch.nn.functional as F
-from face_words import ATTRIBUTES, NAMES, caption
-from small_clip import add_up_pieces, extended, frozen_features, new_clip, train_clip, train_text
+from face_words import ATTRIBUTES, NAMES, PHRASES, caption
+from small_clip import extended, frozen_features, new_clip, train_clip, train_text
 from training import augment, autocast, batches, load_or_train, to_image
+from word_vectors import teach_words
 
 from helpers.encoder import Encoder
 from helpers.identity import IdentityNetwork
@@ -59,8 +60,8 @@ def words_of_captions(choices):
 def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
 
-    Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, the pieces into
-    which the tokenizer cuts words are given vectors that add up to the words'.
+    Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, words
+    that no caption contains are given vectors by what WordNet says of them.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
         for the second lesson they are spread anew with the help of what the image half sees.
@@ -75,7 +76,8 @@ def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
     model.visual = first.visual
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
-    return add_up_pieces(extended(model, CLIP_SIZES), folder, words_of_captions(choices))
+    phrases = {words for kinds in PHRASES.values() for several in kinds.values() for words in several}
+    return teach_words(extended(model, CLIP_SIZES), folder, words_of_captions(choices), phrases)
 
 
 def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):

@@ -7,6 +7,7 @@
 | judge      | 2002 | 1,512   | 1,008 | the judge alone; others labelled by eye than those of CLIP   |
 | judge-more | 2004 | 3,024   | 3,024 | the judge alone; some labelled by eye                        |
 | test       | 3003 | 324     | 324   | labelled by eye; nothing is trained on it                    |
+| test-more  | 3004 | 576     | 576   | the same                                                     |
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ from helpers.fetching import Source, fetch
 from helpers.mobile_stylegan import from_ffhq_rows
 
 POOLS = {"train": (1001, 4032, 3024), "train-more": (1004, 5040, 5040), "judge": (2002, 1512, 1008),
-         "judge-more": (2004, 3024, 3024), "test": (3003, 324, 324)}
+         "judge-more": (2004, 3024, 3024), "test": (3003, 324, 324), "test-more": (3004, 576, 576)}
 SIDE, PART = 256, 8
 PUSHED = {"train": 110, "judge": 60, "test": 12}  # faces for each rare expression
 DIRECTIONS = "https://raw.githubusercontent.com/a312863063/generators-with-stylegan2/54615db2f0e90d7868e7e7c52287c9ab6b5cafcc/latent_directions"
