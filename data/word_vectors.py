@@ -8,8 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clip.simple_tokenizer import SimpleTokenizer
-from scipy.linalg import solve
-from scipy.sparse import csr_array
 from spellchecker import SpellChecker
 
 from helpers.fetching import Source, fetch
@@ -130,16 +128,16 @@ def teach_words(model, folder, taught, phrases, *, at_least=100, own=0.1):
 
     pieces = sorted({piece for word in cut for piece in tokens[word]} - stay)
     place = {piece: k for k, piece in enumerate(pieces)}
-    pairs = np.array([(k, place[piece]) for k, word in enumerate(cut) for piece in tokens[word] if piece in place])
-    adds = csr_array((np.ones(len(pairs), np.float32), pairs.T), shape=(len(cut), len(pieces)))
-    wanted = rows[len(whole):] - torch.stack(
-        [table[[piece for piece in tokens[word] if piece in stay]].sum(0) for word in cut])
     texts = [tokenizer.decoder[piece] for piece in pieces]
     as_words = [text.removesuffix("</w>") if text.endswith("</w>") else "" for text in texts]
-    weight, hold = (np.sqrt([often.get(word, 0) / 1000 for word in of], dtype=np.float32) for of in (cut, as_words))
-    weighted = adds.T * weight
-    hold += own
-    table[pieces] = torch.from_numpy(solve(
-        (weighted @ adds).toarray() + np.diag(hold),
-        weighted @ wanted.numpy() + table[pieces].numpy() * hold[:, None], assume_a="pos"))
+    hold = own + np.sqrt([often.get(word, 0) / 1000 for word in as_words])
+    left, right = np.diag(hold), table[pieces].numpy() * hold[:, None]
+    for word, row in zip(cut, rows[len(whole):]):  # the normal equations of the least squares
+        weight = np.sqrt(often[word] / 1000)
+        wanted = (row - table[[piece for piece in tokens[word] if piece in stay]].sum(0)).numpy()
+        parts = [place[piece] for piece in tokens[word] if piece in place]
+        for part in parts:
+            right[part] += weight * wanted
+            np.add.at(left[part], parts, weight)
+    table[pieces] = torch.from_numpy(np.linalg.solve(left, right)).float()
     return model

@@ -66,7 +66,7 @@ UNSEEN = [  # words that no caption contains
     ("hair", ("red",), "a person with ginger hair", "a person with hair"),
     ("hat", ("yes",), "a person wearing a cap", "a person"),
 ]
-MANY = [  # more of them, thought of before any was tried, each against "a person"
+MANY = [  # more of them, written before any was tried, each against "a person"
     ("glasses", ("glasses", "sunglasses"), (
         "a person with spectacles", "a bespectacled person", "a person with lenses", "a person with goggles",
         "a person with a monocle", "a person with frames")),
