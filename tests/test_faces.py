@@ -1,6 +1,7 @@
 """The domain of photographs: its generator comes from the package index; where that cannot be had, what needs it is
 skipped, and the last line of the tests says so."""
 
+import csv
 import random
 from dataclasses import replace
 
@@ -84,6 +85,33 @@ def test_clip_tells_what_it_sees(faces_domain):
                     faces_domain.clip.encode_text([yes, no]).T @ torch.tensor([1.0, -1.0])) for part in shown]
         ranks = (score[0][:, None] > score[1][None]).float().mean()  # the area under the ROC curve
         assert ranks > 0.8, (attribute, ranks)
+
+
+def test_labels_by_eye_are_of_faces_that_can_be_drawn():
+    labels, pools = pytest.importorskip("face_labels"), pytest.importorskip("pools")
+    looks = {}
+    for name in ("labels.csv", "looked_again.csv"):
+        with labels.TABLE.with_name(name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                assert int(row["number"]) < pools.POOLS[row["pool"]][2], row
+                assert all(row[attribute] in (*choices, "other", "hidden", "none", "?", "") for attribute, choices
+                           in face_words.ATTRIBUTES.items()), row
+                looks.setdefault((row["pool"], int(row["number"]), row.get("look", "1")), []).append(row)
+    assert all(len(rows) == 1 for rows in looks.values())
+    assert {key[:2] for key in looks if key[0] == "test-more"} == {("test-more", number) for number in range(576)}
+    glasses, several = labels.certain_by_eye("glasses", ("glasses", "sunglasses")), labels.pooled("test", 324)
+    assert len(glasses) == len(several[0]) >= 895 and (glasses < 0).mean() < 0.02
+    first = several[1][:, 0] > 0
+    assert (first[glasses >= 0] == glasses[glasses >= 0]).all()
+
+
+def test_words_to_be_tested_are_in_no_caption(faces_domain):
+    judged = pytest.importorskip("evaluate_faces")
+    known = faces_domain.clip.words | {"a", "an", "person", "with", "on", "the"}
+    sentences = [text for _, _, text, _ in judged.UNSEEN] + [text for *_, texts in judged.MANY for text in texts]
+    assert len(sentences) > 100
+    for sentence in sentences:
+        assert set(sentence.split()) - known, sentence
 
 
 def test_a_picture_is_found_again(faces_domain):
