@@ -93,10 +93,10 @@ def meanings(words, vectors, folder, taught, phrases):
         if several:
             sense = max(several, key=lambda one: nearness[place[one.definition]])
             synonyms = [one for one in sense.words if one not in (word, word.removesuffix("s"))]
-            for weight, texts in ((2, [one for one in synonyms if one in taught] or synonyms), (1, [sense.definition]),
-                                  (1, [one for one in sense.above if one in taught] or sense.above)):
-                if texts:
-                    result[k] += weight * told[[place[text] for text in texts]].mean(0)
+            for weight, others in ((2, [one for one in synonyms if one in taught] or synonyms), (1, [sense.definition]),
+                                   (1, [one for one in sense.above if one in taught] or sense.above)):
+                if others:
+                    result[k] += weight * told[[place[text] for text in others]].mean(0)
     return F.normalize(result, dim=1)
 
 

@@ -2,6 +2,8 @@
 
 python tests/bench/faces.py                      data/edits.jpg: two samples, encoded from their files
 python tests/bench/faces.py --count 32           the judge's counts on 32 faces of seed 2026, into build/faces.json
+python tests/bench/faces.py --count 32 --words   the same for sentences with words that no caption contains, into
+                                                 build/words.json
 python tests/bench/faces.py --count 32 --ablation [--only "1 · recommended"]
                                                  each change of act 3 alone, on 32 faces of seed 901 and three
                                                  sentences, into build/ablation.json
@@ -122,6 +124,10 @@ def gradient_direction(domain, w_plus, prompt):
     return paper_direction(domain, w_plus, prompt, "gradient")
 
 
+UNSEEN = {  # sentences with words that no caption contains, and what the judge is to take them for
+    "a person with spectacles": "a person with glasses", "a grinning person": "a smiling person",
+    "an elderly person": "an old person", "a toddler": "a child", "a person with whiskers": "a person with a beard",
+    "an astonished person": "a surprised person"}
 ABLATED = ("a person with glasses", "a person with a beard", "a person with blonde hair")
 ABLATION = {
     "1 · start alone": variant(steps=1, rate=0),
@@ -161,21 +167,24 @@ def picture(domain):
 
 
 def counts(domain, count, seed, methods, prompts, target):
-    """The judge's verdicts on each prompt, all and where it is sure, and how much of the person stays."""
+    """The judge's verdicts on each prompt, all and where it is sure, and how much of the person stays.
+
+    Args: prompts: {prompt: what it asks for, in the judge's words}; target: the report's name in build/.
+    """
     w_plus, report = random_w_plus(domain, count, seed), {"faces": count, "seed": seed}
     before = drawn(domain, domain.generator.styles(w_plus))
     (ROOT / "build").mkdir(exist_ok=True)
     for name, method in methods.items():
-        method(domain, w_plus[:1], prompts[0])  # what is made once does not count
+        method(domain, w_plus[:1], next(iter(prompts)))  # what is made once does not count
         started, verdicts, firm, same = time.perf_counter(), {}, {}, []
-        for prompt in prompts:
+        for prompt, meant in prompts.items():
             parts = [method(domain, part, prompt) for part in w_plus.split(PART)]
             if parts[0] is None:
                 continue
             after = drawn(domain, torch.cat(parts).detach())
-            verdicts[prompt] = judge(domain, before, after, prompt)
-            firm[prompt] = judge(domain, before, after, prompt, SURE)
-            if prompt not in PERSON:
+            verdicts[prompt] = judge(domain, before, after, meant)
+            firm[prompt] = judge(domain, before, after, meant, SURE)
+            if meant not in PERSON:
                 with torch.no_grad():
                     same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
             print(f"{name:28} {prompt:26} {verdicts[prompt]}; where sure {firm[prompt].unchanged:4.0%}", flush=True)
@@ -224,20 +233,24 @@ def floor(domain, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
+    parser.add_argument("--words", action="store_true", help="sentences with words that no caption contains")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
     parser.add_argument("--floor", action="store_true", help="what the judge calls changed where nothing was asked")
     parser.add_argument("--only", nargs="+", choices=ABLATION, default=list(ABLATION), help="some of the changes")
     options = parser.parse_args()
-    if (options.ablation or options.floor) and not options.count:
+    if (options.words or options.ablation or options.floor) and not options.count:
         parser.error("say on how many faces: --count 32")
     domain = load_domain("faces", "cpu")
     if options.floor:
         floor(domain, options.count)
     elif options.ablation:
-        counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only}, ABLATED,
-               "ablation.json")
+        counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only},
+               {prompt: prompt for prompt in ABLATED}, "ablation.json")
+    elif options.words:
+        counts(domain, options.count, SEED, {"1 · optimization": method_1, "3 · direction": method_3}, UNSEEN,
+               "words.json")
     elif options.count:
-        counts(domain, options.count, SEED, METHODS, list(domain.asked), "faces.json")
+        counts(domain, options.count, SEED, METHODS, {prompt: prompt for prompt in domain.asked}, "faces.json")
     else:
         picture(domain)
 
