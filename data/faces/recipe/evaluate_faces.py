@@ -66,23 +66,23 @@ UNSEEN = [  # words that no caption contains
     ("hair", ("red",), "a person with ginger hair", "a person with hair"),
     ("hat", ("yes",), "a person wearing a cap", "a person"),
 ]
-MANY = [  # more of them, written before any was tried, each against "a person"
+MORE_UNSEEN = [  # each against "a person"; written before their definitions were tried
     ("glasses", ("glasses", "sunglasses"), (
-        "a person with spectacles", "a bespectacled person", "a person with lenses", "a person with goggles",
+        "a bespectacled person", "a person with lenses", "a person with goggles",
         "a person with a monocle", "a person with frames")),
     ("facial_hair", ("beard", "stubble", "moustache"), (
-        "a person with whiskers", "a whiskered person", "a person with sideburns", "a person with a stubbly chin",
+        "a whiskered person", "a person with sideburns", "a person with a stubbly chin",
         "a person with an imperial beard", "a hairy faced person", "a person with mutton chops",
         "a person with fuzz on the chin")),
     ("hat", ("yes",), (
-        "a person wearing a cap", "a person with a bonnet", "a person with a beret", "a person with a fedora",
+        "a person with a bonnet", "a person with a beret", "a person with a fedora",
         "a person with a sombrero", "a person with a turban", "a person with headwear", "a person with a bowler",
         "a person with a hood", "a person with headdress")),
     ("expression", ("smile", "laugh"), (
-        "a grinning person", "a person with a grin", "a jolly person", "a merry person", "a gleeful person",
+        "a person with a grin", "a jolly person", "a merry person", "a gleeful person",
         "a cheery person", "a jovial person", "a radiant person", "a person with a smiley")),
     ("hair", ("red",), (
-        "a person with ginger hair", "a person with carroty hair", "a person with scarlet hair",
+        "a person with carroty hair", "a person with scarlet hair",
         "a person with titian hair", "a person with reddish hair")),
     ("hair", ("blonde",), (
         "a flaxen haired person", "a towheaded person", "a person with straw hair",
@@ -102,9 +102,9 @@ MANY = [  # more of them, written before any was tried, each against "a person"
     ("sex", ("man",), (
         "a gentleman", "a bloke", "a chap", "a father", "a lad", "a fellow", "a mister")),
     ("age", ("child",), (
-        "a toddler", "a tot", "a preschooler", "a newborn", "a schoolchild", "a juvenile", "a minor", "a nipper")),
+        "a tot", "a preschooler", "a newborn", "a schoolchild", "a juvenile", "a minor", "a nipper")),
     ("age", ("old",), (
-        "an elderly person", "a geriatric person", "an oldster", "a wizened person", "a wrinkly person", "a granny",
+        "a geriatric person", "an oldster", "a wizened person", "a wrinkly person", "a granny",
         "a grandfather", "a septuagenarian")),
     ("makeup", ("yes",), (
         "a person with mascara", "a person with lip rouge", "a person with cosmetics", "a person with eyeliner",
@@ -198,7 +198,7 @@ def main():
     images, expressions = judged_faces(domain.generator)
     features = torch.cat([domain.clip.encode_image(part) for part in images.split(64)])
     report = {"faces": len(images)}
-    more = [(attribute, choices, text, "a person") for attribute, choices, texts in MANY for text in texts]
+    more = [(attribute, choices, text, "a person") for attribute, choices, texts in MORE_UNSEEN for text in texts]
     for name, asked in (("main", MAIN), ("rest", REST), ("unseen words", UNSEEN), ("more unseen words", more)):
         table = zero_shot(domain, features, expressions, asked)
         report[f"zero-shot AUC, {name}"] = table

@@ -109,7 +109,8 @@ def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
 def certain_by_eye(attribute, choices):
     """What all looks at the test faces agree on: 1 where all say one of `choices`, 0 where none does, else -1.
 
-    int [N], in the order of `pooled("test", ...)`.
+    int [N], in the order of `pooled("test", ...)`. Where the first look says what is no choice (hidden hair, another
+    background), a face is left out.
     """
     found, place = [], {}
     for pool in ("test", "test-more"):
