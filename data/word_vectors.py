@@ -22,6 +22,12 @@ PARTS_OF_SPEECH = {  # as WordNet 3.1 abbreviates them; its satellite adjectives
     "r": Source(f"{WORDNET}/data.adv", "aea301f39ac1b24be9a880dbc6cc6331bc5391f58c7525a1b298a13c922f2ed3"),
 }
 ABOVE = ("@", "&")  # pointers to a more general or a similar word: cap -> headdress, ginger -> coloured
+# What a word's own vector counts 1 beside: the best of twelve mixtures that were tried on the labelled faces of the
+# judge (data/faces/README.md).
+SYNONYMS, DEFINITION, MORE_GENERAL = 2, 1, 1
+# A word counts by sqrt(its count / 1000), a piece's own row by this besides: the best of five, on the same faces.
+OWN_ROW = 0.1
+AT_LEAST = 100  # times that pyspellchecker's texts must contain a word for it to count
 
 
 def text_vectors(folder, texts):
@@ -80,8 +86,7 @@ def meanings(words, vectors, folder, taught, phrases):
     Of a word's senses the one counts whose definition lies nearest to something that captions say, so that silver is a
     shade of grey, not a metal. A vector becomes the mean of the word's own, its synonyms' (twice), its definition's,
     and that of more general words; of several synonyms only those that captions contain count, if any do. The idea is
-    retrofitting's (Faruqui et al., arXiv 1411.4166); the weights are the best of twelve that were tried on the labelled
-    faces of the judge (data/faces/README.md).
+    retrofitting's (Faruqui et al., arXiv 1411.4166).
 
     Args: vectors: float32 [N, 384], the words' own; taught: the words of captions; phrases: what captions say.
     """
@@ -99,22 +104,23 @@ def meanings(words, vectors, folder, taught, phrases):
         if several:
             sense = max(several, key=lambda sense: nearness[place[sense.definition]])
             synonyms = [text for text in sense.words if text not in (word, one)]
-            for weight, texts in ((2, [text for text in synonyms if text in taught] or synonyms),
-                                  (1, [sense.definition]),
-                                  (1, [text for text in sense.above if text in taught] or sense.above)):
+            for weight, texts in (
+                    (SYNONYMS, [text for text in synonyms if text in taught] or synonyms),
+                    (DEFINITION, [sense.definition]),
+                    (MORE_GENERAL, [text for text in sense.above if text in taught] or sense.above)):
                 if texts:
                     result[k] += weight * of_text[[place[text] for text in texts]].mean(0)
     return F.normalize(result, dim=1)
 
 
-def teach_words(model, folder, taught, phrases, *, at_least=100, own_weight=0.1):
+def teach_words(model, folder, taught, phrases, at_least=AT_LEAST):
     """Replace the rows of the token table for words that no caption contains, by the words' `meanings`.
 
     Where a word is one token, its row is that of its meaning. Of the words that CLIP's tokenizer cuts, the pieces
     ("gr", "inning") get rows that add up to the row the word would have: by least squares, each word weighted by
-    sqrt(count / 1000), its count in pyspellchecker's list. Each piece is held to its own row with `own_weight`, and
-    with that word's weight besides where it is a word itself. These weights are the best of five that were tried on the
-    labelled faces of the judge. Stop words ("has", "well") keep their rows: WordNet knows them as other things.
+    sqrt(count / 1000), its count in pyspellchecker's list. Each piece is held to its own row with `OWN_ROW`, and with
+    that word's weight besides where it is a word itself. Stop words ("has", "well") keep their rows: WordNet knows
+    them as other things.
 
     Args:
         model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
@@ -138,7 +144,7 @@ def teach_words(model, folder, taught, phrases, *, at_least=100, own_weight=0.1)
     place = {piece: k for k, piece in enumerate(pieces)}
     texts = [tokenizer.decoder[piece] for piece in pieces]
     as_words = [text.removesuffix("</w>") if text.endswith("</w>") else "" for text in texts]
-    held = own_weight + np.sqrt([counts.get(word, 0) / 1000 for word in as_words])
+    held = OWN_ROW + np.sqrt([counts.get(word, 0) / 1000 for word in as_words])
     left, right = np.diag(held), table[pieces].numpy() * held[:, None]
     for word, row in zip(cut, rows[len(whole):]):  # the normal equations of the least squares
         weight = np.sqrt(counts[word] / 1000)

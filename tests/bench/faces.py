@@ -124,7 +124,7 @@ def gradient_direction(domain, w_plus, prompt):
     return paper_direction(domain, w_plus, prompt, "gradient")
 
 
-UNSEEN = {  # sentences with words that no caption contains, and what the judge is to take them for
+STANDS_FOR = {  # sentences with words that no caption contains, and the judge's sentences of the same meaning
     "a person with spectacles": "a person with glasses", "a grinning person": "a smiling person",
     "an elderly person": "an old person", "a toddler": "a child", "a person with whiskers": "a person with a beard",
     "an astonished person": "a surprised person"}
@@ -247,7 +247,7 @@ def main():
         counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only},
                {prompt: prompt for prompt in ABLATED}, "ablation.json")
     elif options.words:
-        counts(domain, options.count, SEED, {"1 · optimization": method_1, "3 · direction": method_3}, UNSEEN,
+        counts(domain, options.count, SEED, {"1 · optimization": method_1, "3 · direction": method_3}, STANDS_FOR,
                "words.json")
     elif options.count:
         counts(domain, options.count, SEED, METHODS, {prompt: prompt for prompt in domain.asked}, "faces.json")

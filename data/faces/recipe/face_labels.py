@@ -112,16 +112,14 @@ def certain_by_eye(attribute, choices):
     int [N], in the order of `pooled("test", ...)`. Where the first look says what is no choice (hidden hair, another
     background), a face is left out.
     """
-    found, place = [], {}
-    for pool in ("test", "test-more"):
-        numbers, seen = by_eye(pool)
-        column = seen[:, NAMES.index(attribute)]
-        place |= {(pool, str(number)): len(place) + i for i, number in enumerate(numbers)}
-        found.append(np.where(column < 0, -1, np.isin(column, [ATTRIBUTES[attribute].index(one) for one in choices])))
-    found = np.concatenate(found)
+    first = POOLS["test"][2]
+    numbers, seen, _ = pooled("test", first)
+    column, place = seen[:, NAMES.index(attribute)], {number: i for i, number in enumerate(numbers)}
+    found = np.where(column < 0, -1, np.isin(column, [ATTRIBUTES[attribute].index(choice) for choice in choices]))
     with TABLE.with_name("looked_again.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            i, said = place.get((row["pool"], row["number"])), row[attribute]
+            i = place.get(int(row["number"]) + (first if row["pool"] == "test-more" else 0))
+            said = row[attribute]
             if i is not None and said and (said == "?" or (said in choices) != (found[i] == 1)):
                 found[i] = -1
     return found
