@@ -1,6 +1,6 @@
 """What the recipes write into a domain's card, domain.json; the rest (settings, prompts, licence) is kept by hand.
 
-python data/cards.py faces        makes the gallery anew: CLIP's vectors of its random faces
+python data/cards.py faces        makes the gallery anew: what CLIP and the identity network see in its random faces
 """
 
 import hashlib
@@ -34,7 +34,8 @@ def write_gallery(name):
     from helpers.latents import gallery
     folder = DATA / name
     update(folder, gallery=None)
-    save_tensors(folder / "gallery.safetensors", {"features": gallery(load_domain(name, "cpu"))[1].half()})
+    vectors = {network: part.half() for network, part in gallery(load_domain(name, "cpu"))[1].items()}
+    save_tensors(folder / "gallery.safetensors", vectors)
     update(folder, gallery=["gallery.safetensors", hashes(folder, ["gallery"])["gallery"]])
 
 

@@ -73,7 +73,7 @@ def new_clip(sizes, beliefs, folder, *, seed):
     return model
 
 
-def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, batch=64, captions=4):
+def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, rate=1e-3, batch=64, captions=4):
     """Teach both halves of a model, in place.
 
     Each picture comes with several captions, since sentences are cheap to encode, and the picture's vector must also
@@ -85,7 +85,7 @@ def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, b
         say: (number of a picture, random.Random) -> a caption and {attribute number: choice} of what it says.
         beliefs: {attribute: float [N, choices]}, how likely each choice is; rows of zeros where nothing is known.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
     wrapper = ClipModel(model)
     model.requires_grad_(True)
 

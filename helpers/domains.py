@@ -125,7 +125,8 @@ def published_settings(draw, swept):
     guess = {"all": "guess, by analogy with faces"}
     return Settings(
         Encoding(steps=200, rate=0.15, features=0.2, prior=2e-4, jitter=0.3, small_until=0.8, origin=guess),
-        Gallery(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200, sideways=300, least=0.1, origin=guess),
+        Gallery(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200, sideways=300, least=0.1, identity=100,
+                origin=guess),
         Optimization(steps=60, rate=0.1, lambda_l2=0.001, lambda_id=0.1, start=1.0, goal=1.3, sideways=0.1,
                      augmentations=8, at_once=2, origin=guess),
         MapperTraining(steps=300, batch=8 if draw is None else 2, rate=1.0, lambda_l2=0.03, lambda_id=0.1, start=1.0,
@@ -156,7 +157,7 @@ class Domain:
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
     draw: int | None = None  # the side that long runs draw at, where the generator can stop early
     settings: Settings = None
-    gallery: torch.Tensor | None = None  # CLIP's vectors of `latents.gallery`, where they come along
+    gallery: dict[str, torch.Tensor] | None = None  # the vectors of `latents.gallery`, where they come along
     asked: dict[str, tuple] = field(default_factory=dict)  # what a prompt asks for: {prompt: (attribute, choices)}
     related: dict[str, tuple] = field(default_factory=dict)  # see `judging.judge`
     hidden: dict[str, tuple] = field(default_factory=dict)
@@ -286,7 +287,7 @@ def _load_embedded(folder, device, clip=None):
         add_readouts(generator, paths["readouts"])
     if card.get("draw"):  # what is drawn small is drawn often: in half precision where the device computes with it
         generator.precision, generator.precision_from, generator.full_exact = half_type(device), 8, True
-    features = card["gallery"] if clip is None else None
+    vectors = card["gallery"] if clip is None else None
     return Domain(
         name=folder.name, generator=generator.to(device),
         clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
@@ -296,7 +297,7 @@ def _load_embedded(folder, device, clip=None):
         neutral=card["neutral"], prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), draw=card.get("draw"),
         settings=from_card(card["settings"]) if clip is None else published_settings(card.get("draw"), swept=False),
-        gallery=features and read_safetensors(check_file(folder / features[0], features[1]))[0]["features"],
+        gallery=vectors and read_safetensors(check_file(folder / vectors[0], vectors[1]))[0],
         **{name: {key: tuple(value) for key, value in card.get(name, {}).items()}
            for name in ("asked", "related", "hidden")},
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))

@@ -54,28 +54,33 @@ GALLERY_SEED = 77
 @lru_cache(maxsize=2)
 @torch.no_grad()
 def gallery(domain):
-    """Random faces, so that a sentence can be looked up among them: w [N, w_dim], and CLIP's vectors [N, D].
+    """Random faces, so that a sentence can be looked up among them: w [N, w_dim], and {network: unit vectors [N, D]}.
 
-    How many, and their truncation, are settings. The vectors come with the embedded domains; with another
-    CLIP they are computed once, at `domain.draw`.
+    The networks are "clip" and, where changing the person has a price, "identity". How many faces, and their
+    truncation, are settings. The vectors come with the embedded domains; with another CLIP they are computed once, at
+    `domain.draw`.
     """
     settings = domain.settings.gallery
     w = random_w_plus(domain, settings.samples, GALLERY_SEED, truncation=settings.psi)[:, 0]
     if domain.gallery is not None:
-        return w, domain.gallery.to(w)
-    features = [domain.clip.encode_image(domain.generator(domain.generator.broadcast(part), resolution=domain.draw))
-                for part in w.split(50)]
-    return w, torch.cat(features)
+        return w, {network: vectors.to(w) for network, vectors in domain.gallery.items()}
+    networks, parts = {"clip": domain.clip.encode_image}, []
+    if settings.identity and domain.identity is not None:
+        networks["identity"] = domain.identity
+    for part in w.split(50):
+        image = domain.generator(domain.generator.broadcast(part), resolution=domain.draw)
+        parts.append([network(image) for network in networks.values()])
+    return w, dict(zip(networks, map(torch.cat, zip(*parts))))
 
 
-@lru_cache(maxsize=2)
-def linear_model(domain):
-    """How CLIP's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
+@lru_cache(maxsize=4)
+def linear_model(domain, network):
+    """How a network's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
 
-    Ridge regression over the gallery: one linear map in place of the generator and CLIP.
+    Ridge regression over the gallery: one linear map in place of the generator and "clip", or "identity".
     """
-    settings, (w, features) = domain.settings.gallery, gallery(domain)
-    v = w_space(domain.generator).position(w, settings.axes)
+    settings, (w, vectors) = domain.settings.gallery, gallery(domain)
+    v, features = w_space(domain.generator).position(w, settings.axes), vectors[network]
     v, features = v - v.mean(dim=0), features - features.mean(dim=0)
     ridge = settings.ridge * torch.eye(v.shape[1], device=v.device)
     return torch.linalg.solve(v.T @ v + ridge, v.T @ features).T
@@ -86,7 +91,7 @@ def gain(domain, direction):
 
     In CLIP's cosine; at least a thousandth, since the neutral sentence itself gains nothing.
     """
-    score = gallery(domain)[1] @ direction
+    score = gallery(domain)[1]["clip"] @ direction
     best = score.topk(round(domain.settings.gallery.share * len(score))).values
     return max((best.mean() - score.mean()).item(), 1e-3)
 
@@ -95,18 +100,22 @@ def suggestion(domain, direction):
     """The offset [K] in standard deviations that makes an image fit a sentence, given its direction [D] for CLIP.
 
     Of all steps that, by the linear model, move CLIP's vector by the `gain` along the direction, it is the one that is
-    likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed.
+    likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed, and,
+    where that has a price, so is the person.
     """
-    model = linear_model(domain)
+    settings, model = domain.settings.gallery, linear_model(domain, "clip")
     along = direction @ model
     sideways = model - direction[:, None] * along
-    price = torch.eye(len(along), device=along.device) + domain.settings.gallery.sideways * sideways.T @ sideways
+    price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
+    if "identity" in gallery(domain)[1]:
+        person = linear_model(domain, "identity")
+        price = price + settings.identity * person.T @ person
     step = torch.linalg.solve(price, along)
     return step * gain(domain, direction) / (along @ step).clamp(min=1e-12)  # the neutral sentence asks for no step
 
 
 def missing(domain, direction, image):
     """How much of a sentence's gain each image [N, 3, R, R] still lacks: 1 as a random face has it, or less -> [N]."""
-    average = (gallery(domain)[1] @ direction).mean()
+    average = (gallery(domain)[1]["clip"] @ direction).mean()
     had = (domain.clip.encode_image(image) @ direction - average) / gain(domain, direction)
     return (1 - had).clamp(domain.settings.gallery.least, 1)

@@ -27,7 +27,8 @@ class Gallery:
     ridge: float  # of the linear model of CLIP's vectors, in images
     sideways: float  # price of what else moves for CLIP
     least: float  # of a gain that an image is always asked for, however well it fits
-    origin: dict[str, str]
+    identity: float = 0.0  # price of what changes the person for the identity network
+    origin: dict[str, str] = None
 
 
 @dataclass(frozen=True, kw_only=True)

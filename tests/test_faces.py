@@ -107,6 +107,21 @@ def test_labels_by_eye_are_of_faces_that_can_be_drawn():
     assert (first[agreed >= 0] == agreed[agreed >= 0]).all()
 
 
+def test_a_price_on_changing_the_person_keeps_more_of_them(faces_domain, latents):
+    """Method 3, five sentences: an identity similarity higher by 0.04 to 0.07 with each of six sets of four faces."""
+    generator, settings = faces_domain.generator, faces_domain.settings
+    careless = replace(faces_domain, settings=replace(settings, gallery=replace(settings.gallery, identity=0)))
+    s, alike = generator.styles(latents), {}
+    with torch.no_grad():
+        before = faces_domain.identity(generator.synthesize(s, resolution=256))
+        for domain in (careless, faces_domain):
+            after = [domain.identity(generator.synthesize(
+                s + settings.directions.alpha * global_direction(domain, domain.neutral, prompt), resolution=256))
+                for prompt in domain.prompts[:5]]
+            alike[domain] = (torch.stack(after) * before).sum(dim=2).mean().item()
+    assert alike[faces_domain] > alike[careless] + 0.01, alike
+
+
 def test_a_picture_is_found_again(faces_domain):
     image, steps = images.open_image(faces_domain.samples[0], 1024), []
     w_plus, history = invert(faces_domain, image, steps=12,

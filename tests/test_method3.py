@@ -80,10 +80,10 @@ def test_the_default_edits_faces_it_never_saw(domain, method3):
 
 def test_two_sets_of_random_faces_give_one_direction(domain, monkeypatch):
     """The first and the second half of the gallery."""
-    w, features = latents.gallery(domain)
+    w, vectors = latents.gallery(domain)
     found = []
     for half in (slice(0, None, 2), slice(1, None, 2)):
-        monkeypatch.setattr(latents, "gallery", lambda domain, half=half: (w[half], features[half]))
+        monkeypatch.setattr(latents, "gallery", lambda domain, half=half: (w[half], {"clip": vectors["clip"][half]}))
         monkeypatch.setattr(latents, "linear_model", latents.linear_model.__wrapped__)
         found.append([latents.suggestion(domain, text_direction(domain, prompt)) for prompt in domain.prompts])
         monkeypatch.undo()

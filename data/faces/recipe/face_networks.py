@@ -57,27 +57,35 @@ def words_of_captions(choices):
     return sorted(words)
 
 
-def clip(pixels, labels, folder, *, seed=31, steps=3200, text_steps=2500):
-    """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
+def clip(pixels, labels, folder, *, seed=31, steps=3200, again=1500, text_steps=2500):
+    """Returns `clip.model.CLIP`: both halves are taught together, twice, then another text half, the image half frozen.
 
-    Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, words
+    Attributes that are not known of a face are neither said nor denied in the first two lessons. At the end, words
     that no caption contains are given vectors by what WordNet says of them.
 
     Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
-        for the second lesson they are spread anew with the help of what the image half sees.
+        before the second and the third lesson they are spread anew with the help of what the image half sees.
     """
+    both = np.concatenate([pixels, pixels[:, :, ::-1]])
     choices, beliefs = mirrored(*labels(None))
-    both, seen = np.concatenate([pixels, pixels[:, :, ::-1]]), torch.from_numpy(choices)
-    first = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
-    train_clip(first, both, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs,
-               folder / "clip", seed=seed, steps=steps, batch=48, captions=2)
-    choices, beliefs = mirrored(*labels(frozen_features(first, pixels)[0]))
     model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
-    model.visual = first.visual
+    teach_both(model, both, choices, beliefs, folder / "clip", seed=seed, steps=steps, rate=1e-3)
+    choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
+    teach_both(model, both, choices, beliefs, folder / "clip-again", seed=seed + 1, steps=again, rate=5e-4)
+    choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
+    image_half, model = model.visual, new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+    model.visual = image_half
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
     phrases = {words for kinds in PHRASES.values() for several in kinds.values() for words in several}
     return teach_words(extended(model, CLIP_SIZES), folder, words_of_captions(choices), phrases)
+
+
+def teach_both(model, pixels, choices, beliefs, path, *, seed, steps, rate):
+    """One lesson of both halves of a CLIP, in place."""
+    seen = torch.from_numpy(choices)
+    train_clip(model, pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs, path,
+               seed=seed, steps=steps, rate=rate, batch=48, captions=2)
 
 
 def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):

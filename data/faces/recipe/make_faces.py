@@ -112,7 +112,7 @@ def write_samples(generator):
     for i, w in enumerate(generator.map(z, truncation=0.7)):
         image = generator(generator.broadcast(w[None]))[0].clamp(-1, 1)
         pixels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / f"face_{i:02d}.jpg", quality=90, optimize=True, progressive=True)
+        Image.fromarray(pixels).save(folder / f"face_{i:02d}.jpg", quality=85, optimize=True, progressive=True)
 
 
 def main(parts):
