@@ -13,11 +13,12 @@ sys.path.insert(0, str(DATA.parent))
 
 
 def update(folder, **entries):
-    """Set entries of a card. A new CLIP or generator makes the old gallery worthless, so it is dropped."""
+    """Set entries of a card. What a new network makes worthless, the old gallery, is dropped."""
     path = folder / "domain.json"
     before = json.loads(path.read_text("utf-8"))
     card = before | entries
-    if any(card["sha256"].get(part) != before["sha256"].get(part) for part in ("clip", "generator", "readouts")):
+    seen_by = ("clip", "identity", "generator", "readouts")
+    if any(card["sha256"].get(part) != before["sha256"].get(part) for part in seen_by):
         card["gallery"] = None
     path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

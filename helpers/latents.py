@@ -77,7 +77,7 @@ def gallery(domain):
 def linear_model(domain, network):
     """How a network's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
 
-    Ridge regression over the gallery: one linear map in place of the generator and "clip", or "identity".
+    Ridge regression over the gallery: one linear map in place of the generator and the network ("clip" or "identity").
     """
     settings, (w, vectors) = domain.settings.gallery, gallery(domain)
     v, features = w_space(domain.generator).position(w, settings.axes), vectors[network]
@@ -100,14 +100,14 @@ def suggestion(domain, direction):
     """The offset [K] in standard deviations that makes an image fit a sentence, given its direction [D] for CLIP.
 
     Of all steps that, by the linear model, move CLIP's vector by the `gain` along the direction, it is the one that is
-    likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed, and,
-    where that has a price, so is the person.
+    likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed. Where
+    changing the person has a price, it also moves the identity network's vector little.
     """
     settings, model = domain.settings.gallery, linear_model(domain, "clip")
     along = direction @ model
     sideways = model - direction[:, None] * along
     price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
-    if "identity" in gallery(domain)[1]:
+    if settings.identity and domain.identity is not None:
         person = linear_model(domain, "identity")
         price = price + settings.identity * person.T @ person
     step = torch.linalg.solve(price, along)

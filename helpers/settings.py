@@ -24,7 +24,7 @@ class Gallery:
     psi: float  # their truncation
     share: float  # of them that count as fitting a sentence
     axes: int  # how many of W's principal axes a suggestion uses
-    ridge: float  # of the linear model of CLIP's vectors, in images
+    ridge: float  # of the linear models of the networks' vectors, in images
     sideways: float  # price of what else moves for CLIP
     least: float  # of a gain that an image is always asked for, however well it fits
     identity: float = 0.0  # price of what changes the person for the identity network

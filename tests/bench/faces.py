@@ -105,6 +105,17 @@ def a_row_each(domain, w_plus, prompt):
 
 
 @lru_cache
+def without_price(domain):
+    settings = domain.settings
+    return replace(domain, settings=replace(settings, gallery=replace(settings.gallery, identity=0)))
+
+
+def careless(method):
+    """A method whose suggestions may change the person."""
+    return lambda domain, w_plus, prompt: method(without_price(domain), w_plus, prompt)
+
+
+@lru_cache
 def untrained(domain, prompt):
     torch.manual_seed(0)
     mapper = new_mapper(domain, "ours")
@@ -139,13 +150,15 @@ ABLATION = {
     "1 · an offset for each row": a_row_each,
     "1 · without augmentation": variant(augmentations=1, at_once=1),
     "1 · without sideways": variant(sideways=0),
-    "1 · without identity": variant(lambda_id=0),
+    "1 · without lambda_id": variant(lambda_id=0),
+    "1 · no price on the person": careless(method_1),
     "1 · recommended": method_1,
     "2 · start alone": mapper_start,
     "2 · recommended": method_2,
     "3 · the paper's sweep": paper_direction,
     "3 · gradient": gradient_direction,
     "3 · recommended": method_3,
+    "3 · no price on the person": careless(method_3),
     "1 · equation (1), 100 steps": equation_1,  # takes as long as all others together
 }
 
@@ -169,15 +182,15 @@ def picture(domain):
     (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
 
 
-def described(images):
-    """dlib's descriptors [N, 128] of drawn faces: it taught the identity network on other faces, drives no edit."""
-    return descriptor.describe(((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+def described(faces):
+    """dlib's descriptors [N, 128] of drawn faces. dlib drives no edit, but taught, on others, the network that does."""
+    return descriptor.describe(((faces.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
 
 
 def alike(before, after, anyone):
-    """How alike dlib finds people: the cosine of its descriptors [N, 128] about anyone's, [N], and whom it calls the
+    """How alike dlib finds people: the cosine of its descriptors [N, 128], from the mean of all people on, [N].
 
-    same person, bool [N], by the rule of its authors.
+    And whom it calls the same person, by the rule of its authors, bool [N].
     """
     a, b = (x - anyone for x in (before, after))
     cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -213,8 +226,8 @@ def counts(domain, count, seed, methods, prompts, target):
         report[name] = {"there": success, "unchanged": unchanged, "where sure": summary(firm.values())[1],
                         "counted where sure": sum(map(verdicts_on_rest, firm.values()))
                         / sum(map(verdicts_on_rest, verdicts.values())), "identity": sum(same) / len(same),
-                        "by dlib": np.mean([cosine for cosine, _ in likeness]),
-                        "the same to dlib": np.mean([same for _, same in likeness]),
+                        "dlib's cosine": np.mean([cosine for cosine, _ in likeness]),
+                        "same person by dlib": np.mean([called for _, called in likeness]),
                         "seconds": time.perf_counter() - started,
                         "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged, firm[prompt].unchanged]
                                     for prompt, verdict in verdicts.items()}}

@@ -1,4 +1,4 @@
-"""Labels of generated faces: by eye for some (labels.csv), and by probes in W for the rest of a pool.
+"""Labels of generated faces: by eye for some (labels.csv), and by probes for the rest of a pool.
 
 labels.csv has a line per face: pool and number (see pools.py, so that anyone can draw the face and look again) and a
 choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has more looks at the
