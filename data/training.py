@@ -16,6 +16,11 @@ def to_image(pixels):
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def to_pixels(image):
+    """image [N, 3, R, R] -> uint8 [N, R, R, 3]; what lies outside of [-1, 1] is clipped."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
 def autocast():
     """Half precision where the processor computes with it; where it would only convert, it takes many times as long."""
     kind = half_type(torch.device("cpu"))

@@ -23,7 +23,8 @@ def test_avatars_are_drawn_with_the_worlds_probabilities():
 def test_a_render_shows_its_attributes(domain):
     choices, poses = world.draw(60, np.random.default_rng(123))
     pixels = np.stack([world.render(choice, pose, 64) for choice, pose in zip(choices, poses)])
-    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    image = training.to_image(pixels)
+    assert (training.to_pixels(image) == pixels).all() and training.to_pixels(image[:1] * 9).max() == 255
     read, truth = domain.classifier.read(image), world.labels(choices)
     right = np.mean([(read[name][0].numpy() == truth[:, k])[truth[:, k] >= 0].mean()
                      for k, name in enumerate(world.ATTRIBUTES)])

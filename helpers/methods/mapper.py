@@ -178,7 +178,8 @@ def our_objective(domain, prompt, latents, settings, resolution):
         moved = sum(domain.clip.encode_image(augment(image, seed)) - features[index, seed] for seed in seeds)
         change = change_distance(moved / len(seeds), direction, goal[index], settings.sideways)
         length = space.position(space.mean + step, mapper.config["dim"]).square().mean(dim=(1, 2))
-        # Who shows it already has a small goal, in which moves sideways count a hundredfold: weigh less.
+        # A goal shrinks with what its face lacks, and moves sideways are counted in squared goals: without
+        # this factor, the few faces that show the attribute already pull the whole mapper back.
         terms = {"clip": lacks[index]**2 * change, "latent": settings.lambda_l2 * length}
         if domain.identity:
             terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), persons[index])

@@ -25,9 +25,10 @@ import torch
 from torch.nn.functional import normalize
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "data" / "faces" / "recipe")]
+sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "data" / "faces" / "recipe")]
 
 import descriptor  # noqa: E402
+from training import to_pixels  # noqa: E402
 
 from helpers import images  # noqa: E402
 from helpers.criteria import PHRASINGS, augment, clip_distance  # noqa: E402
@@ -182,15 +183,11 @@ def picture(domain):
     (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
 
 
-def described(faces):
-    """dlib's descriptors [N, 128] of drawn faces. dlib drives no edit, but taught, on others, the network that does."""
-    return descriptor.describe(((faces.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
-
-
 def alike(before, after, anyone):
     """How alike dlib finds people: the cosine of its descriptors [N, 128], from the mean of all people on, [N].
 
-    And whom it calls the same person, by the rule of its authors, bool [N].
+    And whom it calls the same person, by the rule of its authors, bool [N]. dlib drives no edit, but it taught the
+    identity network, on other faces.
     """
     a, b = (x - anyone for x in (before, after))
     cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -204,7 +201,7 @@ def counts(domain, count, seed, methods, prompts, target):
     """
     w_plus, report = random_w_plus(domain, count, seed), {"faces": count, "seed": seed}
     before = drawn(domain, domain.generator.styles(w_plus))
-    person = described(before)
+    person = descriptor.describe(to_pixels(before))
     anyone = person.mean(axis=0)
     (ROOT / "build").mkdir(exist_ok=True)
     for name, method in methods.items():
@@ -220,7 +217,7 @@ def counts(domain, count, seed, methods, prompts, target):
             if meant not in PERSON:
                 with torch.no_grad():
                     same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
-                likeness.append(alike(person, described(after), anyone))
+                likeness.append(alike(person, descriptor.describe(to_pixels(after)), anyone))
             print(f"{name:28} {prompt:26} {verdicts[prompt]}; where sure {firm[prompt].unchanged:4.0%}", flush=True)
         success, unchanged = summary(verdicts.values())
         report[name] = {"there": success, "unchanged": unchanged, "where sure": summary(firm.values())[1],

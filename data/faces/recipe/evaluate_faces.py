@@ -16,7 +16,7 @@ import face_labels  # noqa: E402
 import fit_readouts  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES  # noqa: E402
-from training import to_image  # noqa: E402
+from training import to_image, to_pixels  # noqa: E402
 
 from helpers.domains import load_domain  # noqa: E402
 from helpers.images import open_image  # noqa: E402
@@ -168,8 +168,7 @@ def same_person(domain, count=320):
     moved = w + 0.45 * (pools.latents(domain.generator, "judge")[torch.randperm(1008, generator=random)[:count]] - w)
     images = torch.cat([domain.generator(domain.generator.broadcast(part), resolution=256).clamp(-1, 1)
                         for part in torch.cat([w, moved]).split(8)])
-    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    described = descriptor.describe(pixels)
+    described = descriptor.describe(to_pixels(images))
     ours = torch.cat([domain.identity(part) for part in images.split(32)])
     pairs = [(i, j) for i in range(count) for j in (i + count, (i + 1) % count, (i + 7) % count + count)]
     truth = [np.linalg.norm(described[i] - described[j]) < descriptor.SAME for i, j in pairs]
@@ -185,8 +184,7 @@ def encoding(domain, count=16):
     after = torch.cat([domain.generator(part).clamp(-1, 1) for part in w_plus.split(4)])
     small = [torch.nn.functional.adaptive_avg_pool2d(image, 256) for image in (before, after)]
     psnr = 10 * torch.log10(4 / (small[0] - small[1]).square().mean(dim=(1, 2, 3)))
-    pixels = [((image + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy() for image in small]
-    ends = [descriptor.describe(part) for part in pixels]
+    ends = [descriptor.describe(to_pixels(image)) for image in small]
     distance = np.linalg.norm(ends[0] - ends[1], axis=1)
     return {"PSNR, mean and least": [round(psnr.mean().item(), 1), round(psnr.min().item(), 1)],
             "descriptor's distance, mean and most": [round(float(distance.mean()), 2), round(float(distance.max()), 2)]}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "data")]
@@ -24,6 +23,7 @@ from small_clip import certain  # noqa: E402
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
 from helpers.domains import RANDOM_FACE, load_domain  # noqa: E402
 from helpers.fetching import fetch  # noqa: E402
+from helpers.images import to_pil  # noqa: E402
 from helpers.stylegan2 import half_type  # noqa: E402
 from helpers.sweeps import keep_sweep  # noqa: E402
 
@@ -110,9 +110,8 @@ def write_samples(generator):
     folder.mkdir(exist_ok=True)
     z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SAMPLE_SEED))
     for i, w in enumerate(generator.map(z, truncation=0.7)):
-        image = generator(generator.broadcast(w[None]))[0].clamp(-1, 1)
-        pixels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(folder / f"face_{i:02d}.jpg", quality=85, optimize=True, progressive=True)
+        picture = to_pil(generator(generator.broadcast(w[None])))
+        picture.save(folder / f"face_{i:02d}.jpg", quality=85, optimize=True, progressive=True)
 
 
 def main(parts):

@@ -13,6 +13,7 @@
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from training import to_pixels
 
 from helpers.checkpoints import read_array
 from helpers.fetching import Source, fetch
@@ -51,8 +52,7 @@ def drawn(generator, w_plus, path):
     pixels = open_memmap(path, mode="r+" if first else "w+", dtype=np.uint8,
                          shape=None if first else (len(w_plus), SIDE, SIDE, 3))
     for start in range(first, len(w_plus), PART):
-        image = generator(w_plus[start:start + PART], resolution=SIDE)
-        pixels[start:start + PART] = ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        pixels[start:start + PART] = to_pixels(generator(w_plus[start:start + PART], resolution=SIDE))
         if start % (25 * PART) == 0 or start + PART >= len(w_plus):
             pixels.flush()
             done.write_text(str(min(len(w_plus), start + PART)))
