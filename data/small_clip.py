@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from clip.model import CLIP
 from torch import nn
-from training import augment, autocast, batches, load_or_train, to_image
+from training import augment, autocast, batches, device_of, load_or_train, to_image
 from word_vectors import token_vectors
 
 from helpers.clip_model import ClipModel
@@ -86,7 +86,7 @@ def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, r
         beliefs: {attribute: float [N, choices]}, how likely each choice is; rows of zeros where nothing is known.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
-    wrapper = ClipModel(model)
+    wrapper, device = ClipModel(model), device_of(model)
     model.requires_grad_(True)
 
     def step(i, index):
@@ -98,13 +98,15 @@ def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, r
             for attribute, choice in facts.items():
                 said[row, attribute] = choice
         pairs, sure = true_pairs(said, seen[index], known[index])
-        pictures = wrapper.preprocess(augment(to_image(images[index])))
-        with autocast():
+        pictures = wrapper.preprocess(augment(to_image(images[index], device)))
+        with autocast(device):
             image = model.encode_image(pictures.contiguous(memory_format=torch.channels_last))
-            text = model.encode_text(clip.tokenize(sentences, CONTEXT))
-        told = sum(F.cross_entropy(head(image.float()), beliefs[name][index]) for name, head in model.heads.items())
+            text = model.encode_text(clip.tokenize(sentences, CONTEXT).to(device))
+        told = sum(F.cross_entropy(head(image.float()), beliefs[name][index].to(device))
+                   for name, head in model.heads.items())
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-        loss = contrastive(image, text, pairs, sure, model.logit_scale.exp().clamp(max=50)) + 0.2 * told
+        scale = model.logit_scale.exp().clamp(max=50)
+        loss = contrastive(image, text, pairs.to(device), sure.to(device), scale) + 0.2 * told
         loss.backward()
         return loss
 
@@ -114,12 +116,12 @@ def train_clip(model, images, seen, known, say, beliefs, path, *, seed, steps, r
 @torch.no_grad()
 def frozen_features(model, images, size=200):
     """Unit vectors [2, N, D] of pictures, as they are and augmented once, by a network that learns no more."""
-    wrapper, parts = ClipModel(model), []
+    wrapper, device, parts = ClipModel(model), device_of(model), []
     for part in np.array_split(np.arange(len(images)), max(1, len(images) // size)):
-        image = to_image(images[part])
-        with autocast():
+        image = to_image(images[part], device)
+        with autocast(device):
             parts.append(torch.stack([F.normalize(model.encode_image(wrapper.preprocess(x)).float(), dim=-1)
-                                      for x in (image, augment(image))]))
+                                      for x in (image, augment(image))]).cpu())
     return torch.cat(parts, dim=1)
 
 
@@ -144,7 +146,7 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
     probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike.
     """
     torch.manual_seed(seed)
-    features = frozen_features(model, images)
+    features, device = frozen_features(model, images), device_of(model)
     model.requires_grad_(False)
     text_half = nn.ModuleList([model.token_embedding, model.transformer, model.ln_final])
     learned = [*text_half.parameters(), model.positional_embedding, model.text_projection, model.logit_scale]
@@ -161,11 +163,11 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
             for attribute, choice in facts.items():
                 said[row, attribute] = choice
         target = likelihood(said, beliefs, index) + 1e-6
-        with autocast():
-            text = model.encode_text(clip.tokenize(sentences, CONTEXT))
+        with autocast(device):
+            text = model.encode_text(clip.tokenize(sentences, CONTEXT).to(device))
         text = F.normalize(text.float(), dim=-1)
-        scores = model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].T
-        loss = F.cross_entropy(scores, target / target.sum(1, keepdim=True))
+        scores = model.logit_scale.exp().clamp(max=50) * text @ features[i % 2, index].to(device).T
+        loss = F.cross_entropy(scores, (target / target.sum(1, keepdim=True)).to(device))
         loss.backward()
         return loss
 

@@ -10,21 +10,28 @@ import torch.nn.functional as F
 
 from helpers.stylegan2 import half_type
 
+# Where the faces' networks are trained; the avatars' are small, and stay on the processor.
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-def to_image(pixels):
+
+def to_image(pixels, device="cpu"):
     """uint8 [N, R, R, 3] -> image [N, 3, R, R] in [-1, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pixels(image):
     """image [N, 3, R, R] -> uint8 [N, R, R, 3]; what lies outside of [-1, 1] is clipped."""
-    return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def autocast():
-    """Half precision where the processor computes with it; where it would only convert, it takes many times as long."""
-    kind = half_type(torch.device("cpu"))
-    return torch.autocast("cpu", kind, enabled=kind is not None)
+def autocast(device=torch.device("cpu")):  # noqa: B008
+    """Half precision where a device computes with it; where it would only convert, it takes many times as long."""
+    kind = half_type(device)
+    return torch.autocast(device.type, kind, enabled=kind is not None)
+
+
+def device_of(model):
+    return next(model.parameters()).device
 
 
 def batches(count, batch, seed):
@@ -47,20 +54,23 @@ def augment(image):
     """A small random shift, turn and zoom, blur, change of colours and noise, one draw per picture."""
     n = len(image)
 
+    def drawn(*shape):
+        return torch.rand(n, *shape, device=image.device)
+
     def spread(amount, *shape):
-        return (torch.rand(n, *shape) * 2 - 1) * amount
+        return (drawn(*shape) * 2 - 1) * amount
 
     angle, zoom = spread(0.07), 1 + spread(0.06)
-    theta = torch.zeros(n, 2, 3)
+    theta = torch.zeros(n, 2, 3, device=image.device)
     theta[:, 0, 0] = theta[:, 1, 1] = angle.cos() * zoom
     theta[:, 0, 1], theta[:, 1, 0] = -angle.sin() * zoom, angle.sin() * zoom
     theta[:, :, 2] = spread(0.06, 2)
     moved = F.grid_sample(image, F.affine_grid(theta, image.shape, align_corners=False), padding_mode="border",
                           align_corners=False)
     soft = F.avg_pool2d(F.pad(moved, [1] * 4, mode="replicate"), 3, stride=1)
-    moved = moved.lerp(soft, torch.rand(n, 1, 1, 1) * (torch.rand(n, 1, 1, 1) < 0.5))
+    moved = moved.lerp(soft, drawn(1, 1, 1) * (drawn(1, 1, 1) < 0.5))
     moved = moved * (1 + spread(0.08, 3, 1, 1)) + spread(0.08, 3, 1, 1)
-    return moved + torch.randn_like(moved) * torch.rand(n, 1, 1, 1) * 0.06
+    return moved + torch.randn_like(moved) * drawn(1, 1, 1) * 0.06
 
 
 def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100, average=None):
@@ -74,10 +84,11 @@ def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100,
     checkpoint, first = path.with_suffix(".checkpoint"), 0
     parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         torch.set_rng_state(saved["rng"])
+        torch.cuda.set_rng_state_all(saved.get("rng of GPUs", []))
         first = saved["step"]
     rates = [group["lr"] for group in optimizer.param_groups]
     if first:
@@ -104,6 +115,7 @@ def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100,
             recent.clear()
             state = {name: part.state_dict() for name, part in parts.items()}
             part = checkpoint.with_suffix(".part")
-            torch.save(state | {"rng": torch.get_rng_state(), "step": i + 1, "rates": rates}, part)
+            torch.save(state | {"rng": torch.get_rng_state(), "rng of GPUs": torch.cuda.get_rng_state_all(),
+                                "step": i + 1, "rates": rates}, part)
             os.replace(part, checkpoint)
     return (average or model).eval()

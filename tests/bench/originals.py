@@ -5,8 +5,8 @@
 
 Their code builds a network and writes it in its published format; ours reads the file. Then one step of equation (1)
 with ViT-B/32 and IR-SE50 is timed, and its memory measured, in their code and in ours in turn, each in a process
-of its own. `--before FOLDER` (a `git worktree` of an earlier commit) puts this project's earlier code beside ours, too.
-Nothing of theirs is part of this repository. Writes build/originals.json.
+of its own; on a GPU where there is one. `--before FOLDER` (a `git worktree` of an earlier commit) puts this project's
+earlier code beside ours, too. Nothing of theirs is part of this repository. Writes build/originals.json.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from helpers.e4e import Encoder  # noqa: E402
 from helpers.identity import IdentityNetwork  # noqa: E402
 from helpers.stylegan2 import HalfPrecision  # noqa: E402
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configurations make
     "FFHQ 1024 (config-f)": (1024, 32768, None),
     "AFHQ 512 (paper512)": (512, 32768, 256),
@@ -45,12 +46,12 @@ NVIDIA = {  # resolution, channel_base, conv_clamp: what their training configur
 
 
 @contextmanager
-def importing_from(folder, *packages):
+def importing_from(folder, *packages, on_gpu=False):
     """Their packages importable here, and forgotten afterwards: both projects use the same names."""
     forget(packages)
     sys.path.insert(0, str(folder))
     cuda = torch.Tensor.cuda
-    if not torch.cuda.is_available():
+    if not on_gpu:
         torch.Tensor.cuda = lambda self: self  # StyleCLIP's activation moves its input to a GPU
     try:
         with warnings.catch_warnings():
@@ -189,19 +190,25 @@ def resize():
 
 def styleclip_step(folder):
     """One step of the authors' optimisation at 1024 px, as their optimization/run_optimization.py has it."""
-    with importing_from(folder, "models", "criteria"), tempfile.TemporaryDirectory() as place:
+    on_gpu = DEVICE.type == "cuda"
+    with importing_from(folder, "models", "criteria", on_gpu=on_gpu), tempfile.TemporaryDirectory() as place:
         weights = Path(place, "ir_se50.pth")
         torch.save(IdentityNetwork().state_dict(), weights)
         import clip
-        torch.nn.Module.cuda = lambda self: self
-        clip.load = lambda *args, **options: (random_clip(), None)
-        generator = importlib.import_module("models.stylegan2.model").Generator(1024, 512, 8).eval()
+        large = random_clip().to(DEVICE)
+        if on_gpu:
+            clip.model.convert_weights(large)  # to half precision, as `clip.load` does on a GPU
+        else:
+            torch.nn.Module.cuda = lambda self: self
+        clip.load = lambda *args, **options: (large, None)
+        generator = importlib.import_module("models.stylegan2.model").Generator(1024, 512, 8).eval().to(DEVICE)
         options = argparse.Namespace(stylegan_size=1024, ir_se50_weights=weights)
         clip_loss = importlib.import_module("criteria.clip_loss").CLIPLoss(options)
         id_loss = importlib.import_module("criteria.id_loss").IDLoss(options)
-    torch.Tensor.cuda = lambda self: self  # this process does nothing else
-    text = clip.tokenize(["a person with purple hair"])
-    start = generator.style(torch.randn(1, 512)).detach()[:, None].repeat(1, 18, 1)
+    if not on_gpu:
+        torch.Tensor.cuda = lambda self: self  # this process does nothing else
+    text = clip.tokenize(["a person with purple hair"]).to(DEVICE)
+    start = generator.style(torch.randn(1, 512).to(DEVICE)).detach()[:, None].repeat(1, 18, 1)
     with torch.no_grad():
         original, _ = generator([start], input_is_latent=True, randomize_noise=False)
     latent = start.clone().requires_grad_()
@@ -233,19 +240,19 @@ def ffhq_generator(stylegan2):
     """A generator of FFHQ's size with random weights, by this project's code or an earlier state of it."""
     torch.manual_seed(0)
     generator = stylegan2.Generator(1024, {2 ** i: min(512, 32768 // 2 ** i) for i in range(2, 11)})
-    return generator.eval().requires_grad_(False)
+    return generator.eval().requires_grad_(False).to(DEVICE)
 
 
 def faces_step(large):
     """The same on `faces`, drawn at 256 px as the domain does it, by its own small networks or the authors' large."""
-    domain = load_domain("faces", "cpu")
+    domain = load_domain("faces", DEVICE)
     clip, identity = large_networks(ClipModel) if large else (domain.clip, domain.identity)
     return equation_1_step(criteria, domain.generator,
                            lambda w_plus: domain.generator(w_plus, resolution=domain.draw), clip, identity)
 
 
 def large_networks(clip_model):
-    return clip_model(random_clip()), IdentityNetwork().eval().requires_grad_(False)
+    return clip_model(random_clip().to(DEVICE)), IdentityNetwork().eval().requires_grad_(False).to(DEVICE)
 
 
 def equation_1_step(criteria, generator, draw, clip, identity, batch=1):
@@ -285,7 +292,7 @@ class Contender:
         """Median seconds of a step since the last report, the first left out, and the peak of memory in GB above the
         networks."""
         seconds, self.seconds = self.seconds[1:], []
-        return {"seconds": round(statistics.median(seconds), 3),
+        return {"seconds": round(statistics.median(seconds), 4),
                 "GB above the networks": round(self.pool.submit(peak).result(), 2)}
 
     def finish(self):
@@ -303,6 +310,9 @@ def memory(name):
 
 def prepare(build, arguments):
     STATE["step"] = build(*arguments)
+    if DEVICE.type == "cuda":
+        STATE["before"] = torch.cuda.memory_allocated() / 2**30
+        return
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     STATE["before"] = memory("VmRSS")
 
@@ -310,11 +320,13 @@ def prepare(build, arguments):
 def timed_step():
     started = time.perf_counter()
     STATE["step"]()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
 def peak():
-    return memory("VmHWM") - STATE["before"]
+    return (torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else memory("VmHWM")) - STATE["before"]
 
 
 OURS = {  # name: how a step of ours is built
@@ -327,7 +339,7 @@ OURS = {  # name: how a step of ours is built
 }
 
 
-def race(others, repeat=3):
+def race(others, repeat=3 if DEVICE.type == "cpu" else 10):
     """One step of equation (1) by ours, at each setting, in turn with each of `others`: {name: (build, argument)}."""
     others, found = {name: Contender(*build) for name, build in others.items()}, {}
     for name, build in OURS.items():

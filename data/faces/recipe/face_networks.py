@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from face_words import ATTRIBUTES, NAMES, PHRASES, caption
 from small_clip import extended, frozen_features, new_clip, train_clip, train_text
-from training import augment, autocast, batches, load_or_train, to_image
+from training import DEVICE, augment, autocast, batches, load_or_train, to_image
 from word_vectors import teach_words
 
 from helpers.encoder import Encoder
@@ -68,17 +68,17 @@ def clip(pixels, labels, folder, *, seed=31, steps=3200, again=1500, text_steps=
     """
     both = np.concatenate([pixels, pixels[:, :, ::-1]])
     choices, beliefs = mirrored(*labels(None))
-    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+    model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed).to(DEVICE)
     teach_both(model, both, choices, beliefs, folder / "clip", seed=seed, steps=steps, rate=1e-3)
     choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
     teach_both(model, both, choices, beliefs, folder / "clip-again", seed=seed + 1, steps=again, rate=5e-4)
     choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
-    image_half, model = model.visual, new_clip(CLIP_SIZES, beliefs, folder, seed=seed)
+    image_half, model = model.visual, new_clip(CLIP_SIZES, beliefs, folder, seed=seed).to(DEVICE)
     model.visual = image_half
     train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
                seed=seed + 2, steps=text_steps)
     phrases = {words for kinds in PHRASES.values() for several in kinds.values() for words in several}
-    return teach_words(extended(model, CLIP_SIZES), folder, words_of_captions(choices), phrases)
+    return teach_words(extended(model.cpu(), CLIP_SIZES), folder, words_of_captions(choices), phrases)
 
 
 def teach_both(model, pixels, choices, beliefs, path, *, seed, steps, rate):
@@ -92,13 +92,13 @@ def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):
     """Returns the `AttributeClassifier` that judges edits. `labels` as in `clip`."""
     torch.manual_seed(seed)
     choices, beliefs = mirrored(*labels(None))
-    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(memory_format=torch.channels_last)
+    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(DEVICE, memory_format=torch.channels_last)
     both = np.concatenate([pixels, pixels[:, :, ::-1]])
     train_judge(model, both, beliefs, folder / "judge", seed=seed, steps=steps, rate=2e-3)
     choices, beliefs = mirrored(*labels(seen_by_judge(model, pixels)))
     train_judge(model, both, beliefs, folder / "judge-again", seed=seed + 1, steps=again, rate=5e-4)
     call_as_often(model, both, beliefs)
-    return model
+    return model.cpu()
 
 
 def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
@@ -106,10 +106,10 @@ def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
 
     def step(i, index):
-        picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
-        with autocast():
+        picture = augment(to_image(pixels[index], DEVICE)).contiguous(memory_format=torch.channels_last)
+        with autocast(DEVICE):
             logits = model(picture)
-        loss = sum(F.cross_entropy(logits[name].float(), belief[index]) for name, belief in beliefs.items())
+        loss = sum(F.cross_entropy(logits[name].float(), belief[index].to(DEVICE)) for name, belief in beliefs.items())
         loss.backward()
         return loss
 
@@ -120,7 +120,7 @@ def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
 def seen_by_judge(model, pixels):
     """What the judge's heads read: [N, 256]."""
     parts = np.array_split(pixels, max(1, len(pixels) // 200))
-    return torch.cat([model.hidden(model.features(to_image(part))[-1]) for part in parts])
+    return torch.cat([model.hidden(model.features(to_image(part, DEVICE))[-1]).cpu() for part in parts])
 
 
 @torch.no_grad()
@@ -129,37 +129,36 @@ def call_as_often(model, pixels, beliefs, rounds=200):
 
     A network that is unsure of what is rare calls it seldom: half of all glasses had been missed.
     """
-    hidden = seen_by_judge(model, pixels)
+    hidden = seen_by_judge(model, pixels).to(DEVICE)
     for name, belief in beliefs.items():
         known, head = belief.sum(1) > 0, model.heads[name]
-        wanted = belief[known].mean(0)
+        wanted = belief[known].mean(0).to(DEVICE)
         for _ in range(rounds):
             called = F.one_hot(head(hidden[known]).argmax(1), len(wanted)).float().mean(0)
             head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
-def identity(pixels, descriptors, count, folder, *, seed=41, steps=2000, batch=48):
+def identity(pixels, descriptors, folder, *, seed=41, steps=6000, batch=48):
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
     Args:
-        pixels: uint8 [N, 128, 128, 3], `count` faces, then the first N - count of them again, moved (`pools.moved`).
-            A face and itself moved are in one batch: who is nearly the same person is what must be told.
-        descriptors: dlib's, [N, 128]; a face without one has NaN.
+        pixels: uint8 [2 N, 128, 128, 3], N faces, then each of them moved (`pools.moved`). A face and itself moved
+            are in one batch: who is nearly the same person is what must be told.
+        descriptors: dlib's, [2 N, 128].
     """
     torch.manual_seed(seed)
-    good = np.isfinite(descriptors[:, 0])
-    target = F.normalize(torch.from_numpy(descriptors - descriptors[good].mean(0)).float(), dim=1)
+    count = len(pixels) // 2
+    target = F.normalize(torch.from_numpy(descriptors - descriptors.mean(0)).float(), dim=1).to(DEVICE)
     model = IdentityNetwork(((16, 1), (32, 1), (64, 2), (128, 1)), size=112, dim=128)
-    model.to(memory_format=torch.channels_last)
+    model.to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
-        index = np.concatenate([index, index[index < len(pixels) - count] + count])
-        index = index[good[index]]
-        picture = to_image(pixels[index])
+        index = np.concatenate([index, index + count])
+        picture = to_image(pixels[index], DEVICE)
         flip = torch.rand(len(index)) < 0.5
         picture[flip] = picture[flip].flip(-1)
-        with autocast():
+        with autocast(DEVICE):
             features = model(augment(picture).contiguous(memory_format=torch.channels_last)).float()
         wanted = target[index]
         # The direction itself, and who is like whom within the batch.
@@ -167,7 +166,7 @@ def identity(pixels, descriptors, count, folder, *, seed=41, steps=2000, batch=4
         loss.backward()
         return loss
 
-    return load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps)
+    return load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps).cpu()
 
 
 def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):
@@ -177,18 +176,19 @@ def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):
     _, spread, axes = torch.linalg.svd(offset, full_matrices=False)
     spread = spread / len(w) ** 0.5
     target = offset @ axes.T / spread
-    weight = spread / spread.mean()  # an axis along which w varies more is seen more
-    model = Encoder(((16, 1), (32, 1), (64, 2), (128, 1)), w_dim=w.shape[1]).to(memory_format=torch.channels_last)
+    weight = (spread / spread.mean()).to(DEVICE)  # an axis along which w varies more is seen more
+    model = Encoder(((16, 1), (32, 1), (64, 2), (128, 1)), w_dim=w.shape[1])
+    model.to(DEVICE, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
-        picture = augment(to_image(pixels[index])).contiguous(memory_format=torch.channels_last)
-        with autocast():
+        picture = augment(to_image(pixels[index], DEVICE)).contiguous(memory_format=torch.channels_last)
+        with autocast(DEVICE):
             found = model(picture).float()
-        loss = (weight * (found - target[index]).square()).mean()
+        loss = (weight * (found - target[index].to(DEVICE)).square()).mean()
         loss.backward()
         return loss
 
-    model = load_or_train(folder / "encoder", model, optimizer, step, batches(len(pixels), batch, seed), steps)
+    model = load_or_train(folder / "encoder", model, optimizer, step, batches(len(pixels), batch, seed), steps).cpu()
     model.fold(w_avg, axes, spread)
     return model

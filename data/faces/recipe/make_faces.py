@@ -19,6 +19,7 @@ import mappers  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES, NAMES  # noqa: E402
 from small_clip import certain  # noqa: E402
+from training import DEVICE  # noqa: E402
 
 from helpers.checkpoints import add_readouts, load_generator, save_module, save_tensors  # noqa: E402
 from helpers.domains import RANDOM_FACE, load_domain  # noqa: E402
@@ -28,8 +29,7 @@ from helpers.stylegan2 import half_type  # noqa: E402
 from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
-DESCRIBED, MOVED = 3000, 1500  # faces whose descriptor teaches the identity network; and moved on their way to another
-DESCRIBED_IN = 45  # parts, each of which is kept
+DESCRIBED = 336  # faces whose descriptors are kept at a time
 SAMPLE_SEED, SAMPLES = 5005, 16
 # Words of captions that say nothing of a face: a reader is not told that the small CLIP has met them.
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at", "this", "no", "not",
@@ -53,8 +53,8 @@ def readouts(generator):
 def with_readouts(generator):
     """The generator with the early stops that lie in data/faces."""
     add_readouts(generator, DATA / "readouts.safetensors")
-    generator.precision, generator.precision_from = half_type(torch.device("cpu")), 8  # 50 dB from fp32
-    return generator
+    generator.precision, generator.precision_from = half_type(DEVICE), 8  # 50 dB from fp32
+    return generator.to(DEVICE)
 
 
 def faces(generator, pool):
@@ -86,21 +86,24 @@ def faces(generator, pool):
 
 
 def described(generator):
-    """The first `DESCRIBED` faces to train on, then `MOVED` of them moved: pictures [N, 128, 128, 3], and dlib's
+    """The faces to train on, then each of them moved: pictures [N, 128, 128, 3], and dlib's descriptors [N, 128],
 
-    descriptors [N, 128], computed in parts that are kept, since all of them take several minutes or more.
+    which take the better part of an hour on one core, and are kept in parts.
     """
-    pictures = (pools.drawn(generator, generator.broadcast(pools.latents(generator, "train")), WORK / "train.npy"),
-                pools.drawn(generator, generator.broadcast(pools.moved(generator, "train", MOVED)),
-                            WORK / "train-moved.npy"))
-    pixels, known = np.concatenate([pictures[0][:DESCRIBED], pictures[1]]), []
-    for i, part in enumerate(np.array_split(pixels, DESCRIBED_IN)):
-        path = WORK / f"descriptors-{i:02d}.npy"
-        if not path.exists():
-            np.save(path, descriptor.describe(part))
-            print(f"descriptors: part {i + 1} of {DESCRIBED_IN}", flush=True)
-        known.append(np.load(path))
-    return face_networks.small(pixels), np.concatenate(known)
+    pixels, known = [], []
+    for kind, w_plus_of in (("", lambda pool: generator.broadcast(pools.latents(generator, pool))),
+                            ("-moved", lambda pool: pools.moved(generator, pool))):
+        for pool in ("train", "train-more"):
+            name = pool + kind
+            pictures = pools.drawn(generator, w_plus_of(pool), WORK / f"{name}.npy")
+            pixels.append(face_networks.small(pictures))
+            for i, start in enumerate(range(0, len(pictures), DESCRIBED)):
+                path = WORK / f"{name}-descriptors-{i:02d}.npy"
+                if not path.exists():
+                    np.save(path, descriptor.describe(pictures[start:start + DESCRIBED]).astype(np.float32))
+                    print(f"{name}: {min(start + DESCRIBED, len(pictures))} of {len(pictures)} described", flush=True)
+                known.append(np.load(path))
+    return np.concatenate(pixels), np.concatenate(known)
 
 
 @torch.no_grad()
@@ -109,7 +112,7 @@ def write_samples(generator):
     folder = DATA / "samples"
     folder.mkdir(exist_ok=True)
     z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SAMPLE_SEED))
-    for i, w in enumerate(generator.map(z, truncation=0.7)):
+    for i, w in enumerate(generator.map(z.to(DEVICE), truncation=0.7)):
         picture = to_pil(generator(generator.broadcast(w[None])))
         picture.save(folder / f"face_{i:02d}.jpg", quality=85, optimize=True, progressive=True)
 
@@ -120,12 +123,12 @@ def main(parts):
     generator = readouts(load_generator(fetch((RANDOM_FACE,))))
     pixels, labels, w = faces(generator, "train")
     if "identity" in parts:
-        model = face_networks.identity(*described(generator), DESCRIBED, WORK)
+        model = face_networks.identity(*described(generator), WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
         save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)
     if "encoder" in parts:
-        model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg, WORK)
+        model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg.cpu(), WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
     if "judge" in parts:
         model = face_networks.judge(*faces(generator, "judge")[:2], WORK)

@@ -40,8 +40,9 @@ def latents(generator, pool):
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(count, generator.z_dim, generator=random)
     psi = 0.6 + 0.4 * torch.rand(count, 1, generator=random)
+    device = generator.w_avg.device
     with torch.no_grad():
-        return generator.w_avg.lerp(generator.map(z), psi)[:drawn]
+        return generator.w_avg.lerp(generator.map(z.to(device)), psi.to(device))[:drawn].cpu()
 
 
 @torch.no_grad()
@@ -52,7 +53,8 @@ def drawn(generator, w_plus, path):
     pixels = open_memmap(path, mode="r+" if first else "w+", dtype=np.uint8,
                          shape=None if first else (len(w_plus), SIDE, SIDE, 3))
     for start in range(first, len(w_plus), PART):
-        pixels[start:start + PART] = to_pixels(generator(w_plus[start:start + PART], resolution=SIDE))
+        part = w_plus[start:start + PART].to(generator.w_avg)
+        pixels[start:start + PART] = to_pixels(generator(part, resolution=SIDE))
         if start % (25 * PART) == 0 or start + PART >= len(w_plus):
             pixels.flush()
             done.write_text(str(min(len(w_plus), start + PART)))
@@ -61,11 +63,18 @@ def drawn(generator, w_plus, path):
 
 
 @torch.no_grad()
-def moved(generator, pool, count):
-    """The first faces of a pool, each on its way to another: w [count, w_dim]. They are like somebody, more or less."""
+def moved(generator, pool):
+    """Every face of a pool on its way to another, in some of its rows or in all: w_plus [N, L, w_dim].
+
+    Like an edited face, it is the same person more or less.
+    """
     w, random = latents(generator, pool), torch.Generator().manual_seed(POOLS[pool][0] + 2)
-    others = w[torch.randperm(len(w), generator=random)[:count]]
-    return w[:count].lerp(others, 0.2 + 0.5 * torch.rand(count, 1, generator=random))
+    others = w[torch.randperm(len(w), generator=random)]
+    share = 0.2 + 0.6 * torch.rand(len(w), 1, generator=random)
+    levels = torch.rand(len(w), 3, generator=random) < 0.6  # coarse, medium, fine
+    levels |= ~levels.any(dim=1, keepdim=True)
+    rows = levels.repeat_interleave(torch.tensor([4, 4, generator.num_layers - 8]), dim=1)
+    return generator.broadcast(w).lerp(generator.broadcast(others), (share * rows)[:, :, None])
 
 
 @torch.no_grad()

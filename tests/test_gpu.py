@@ -1,0 +1,102 @@
+"""What only a GPU can show: its kernels, precision and memory. Skipped, and said so, where there is none."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import golden
+
+from helpers.domains import load_domain
+from helpers.fetching import Unavailable
+from helpers.images import open_image
+from helpers.inversion import invert
+from helpers.judging import judge
+from helpers.latents import random_w_plus
+from helpers.mapper_files import find_mapper
+from helpers.methods import apply_mapper, global_direction, optimize_latent, train_mapper
+from helpers.stylegan2 import HalfPrecision
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+PROMPT = "a person with glasses"
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    return load_domain("avatars", "cuda")
+
+
+def psnr(image, target):
+    """In dB, the least of all images between -1 and 1."""
+    error = (image.cpu().float().clamp(-1, 1) - target.clamp(-1, 1)).square().flatten(1).mean(dim=1)
+    return -10 * torch.log10(error.max() / 4)
+
+
+def cosine(a, b):
+    """The least of all vectors [N, D]."""
+    return F.cosine_similarity(a.cpu().float(), b).min()
+
+
+@torch.no_grad()
+def test_pictures(domain, gpu, faces, monkeypatch):
+    right, w_plus = domain.generator(faces), faces.cuda()
+    torch.testing.assert_close(gpu.generator.styles(w_plus).cpu(), domain.generator.styles(faces), atol=1e-3, rtol=1e-3)
+    assert psnr(gpu.generator(w_plus), right) > 45  # convolutions in TF32, PyTorch's default
+    with HalfPrecision(gpu.generator):
+        assert psnr(gpu.generator(w_plus), right) > 30
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.testing.assert_close(gpu.generator(w_plus).cpu(), right, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_the_generator_of_faces_agrees_with_openvino(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    theirs = {name: value.cuda() for name, value in golden("faces_mobile").items()}
+    try:
+        generator = load_domain("faces", "cpu").generator.cuda()
+    except Unavailable as error:
+        pytest.skip(f"the generator of faces cannot be had: {error}")
+    generator.precision = None
+    w = generator.map(theirs["z"])
+    assert (w - theirs["w"]).abs().max() < 1e-4
+    assert (generator(generator.broadcast(w))[..., ::4, ::4] - theirs["image"]).abs().max() < 1e-3
+
+
+@torch.no_grad()
+def test_networks_see_the_same(domain, gpu, faces):
+    image = domain.generator(faces)
+    assert cosine(gpu.clip.encode_image(image.cuda()), domain.clip.encode_image(image)) > 0.999
+    assert cosine(gpu.clip.encode_text([PROMPT]), domain.clip.encode_text([PROMPT])) > 0.999
+    assert cosine(gpu.identity(image.cuda()), domain.identity(image)) > 0.999
+
+
+def test_encoding(domain, gpu):
+    picture = open_image(domain.samples[0], 64)
+    ends = [psnr(here.generator(invert(here, picture.to(here.device))[0]).detach(), picture) for here in (domain, gpu)]
+    print(ends)
+    assert abs(ends[0] - ends[1]) < 2
+
+
+@pytest.mark.parametrize("method", ["samples", "sweep", "gradient"])
+def test_directions(domain, gpu, method):
+    here, there = (global_direction(one, one.neutral, PROMPT, method=method) for one in (domain, gpu))
+    print(method, cosine(there, here))
+    assert cosine(there, here) > 0.99
+
+
+def test_edits(domain, gpu):
+    """Whatever a GPU rounds otherwise, glasses come to twelve faces of twelve, or nearly, and the rest stays."""
+    source = random_w_plus(gpu, 12, seed=1)
+    training = random_w_plus(gpu, 64, seed=2)
+    mapper, history = train_mapper(gpu, PROMPT, training, steps=60)
+    assert min(history["held_out"]) < 0.8 * history["held_out"][0]
+    before = gpu.generator(source).detach()
+    s = gpu.generator.styles(source)
+    edits = {
+        "method 1": gpu.generator(optimize_latent(gpu, source, PROMPT)[0]),
+        "method 2": gpu.generator(apply_mapper(gpu, find_mapper(gpu, PROMPT), source)),
+        "method 2, trained here": gpu.generator(apply_mapper(gpu, mapper, source)),
+        "method 3": gpu.generator.synthesize(
+            s + gpu.settings.directions.alpha * global_direction(gpu, gpu.neutral, PROMPT))}
+    for name, after in edits.items():
+        verdict = judge(gpu, before, after.detach(), PROMPT)
+        print(name, verdict)
+        assert verdict.success > 0.8 and verdict.unchanged > 0.85, name
