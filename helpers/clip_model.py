@@ -81,8 +81,9 @@ class ClipModel(nn.Module):
         super().__init__()
         self.model, self.words = model.eval().requires_grad_(False), words
         self.size = model.visual.input_resolution
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+        where = next(model.parameters()).device
+        self.register_buffer("mean", torch.tensor(MEAN, device=where)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD, device=where)[:, None, None], persistent=False)
         self._resize = lru_cache(maxsize=8)(self._resize)
         self._sentences = {}  # what was encoded before
 
