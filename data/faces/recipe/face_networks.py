@@ -138,29 +138,20 @@ def call_as_often(model, pixels, beliefs, rounds=200):
             head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
-def identity(pixels, descriptors, folder, *, seed=41, steps=6000, again=700):
+def identity(pixels, descriptors, folder, *, seed=41, steps=6000, batch=48):
     """Returns the `IdentityNetwork`, taught to agree with dlib's descriptor on who resembles whom.
 
     Args:
-        pixels: uint8 [2 N, 128, 128, 3], N faces, then each of them moved (`pools.moved`).
+        pixels: uint8 [2 N, 128, 128, 3], N faces, then each of them moved (`pools.moved`). A face and itself moved
+            are in one batch: who is nearly the same person is what must be told.
         descriptors: dlib's, [2 N, 128].
     """
     torch.manual_seed(seed)
-    target = F.normalize(torch.from_numpy(descriptors - descriptors.mean(0)).float(), dim=1)
+    count = len(pixels) // 2
+    target = F.normalize(torch.from_numpy(descriptors - descriptors.mean(0)).float(), dim=1).to(DEVICE)
     model = IdentityNetwork(((16, 1), (32, 1), (64, 2), (128, 1)), size=112, dim=128)
     model.to(DEVICE, memory_format=torch.channels_last)
-    train_identity(model, pixels, target, folder / "identity", seed=seed, steps=steps, rate=2e-3)
-    train_identity(model, pixels, target, folder / "identity-again", seed=seed + 1, steps=again, rate=5e-4)
-    return model.cpu()
-
-
-def train_identity(model, pixels, target, path, *, seed, steps, rate, batch=48):
-    """One lesson of an identity network, in place; target: unit vectors [2 N, D].
-
-    A face and itself moved are in one batch: who is nearly the same person is what must be told.
-    """
-    count, target = len(pixels) // 2, target.to(DEVICE)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
         index = np.concatenate([index, index + count])
@@ -175,7 +166,7 @@ def train_identity(model, pixels, target, path, *, seed, steps, rate, batch=48):
         loss.backward()
         return loss
 
-    load_or_train(path, model, optimizer, step, batches(count, batch, seed), steps)
+    return load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps).cpu()
 
 
 def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):

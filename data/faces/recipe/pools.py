@@ -3,11 +3,11 @@
 | pool       | seed | latents | drawn | used for                                                     |
 |------------|------|---------|-------|--------------------------------------------------------------|
 | train      | 1001 | 4,032   | 3,024 | CLIP, identity and encoder; some labelled by eye             |
-| train-more | 1004 | 5,040   | 5,040 | CLIP and encoder; some labelled by eye                       |
+| train-more | 1004 | 5,040   | 5,040 | the same                                                     |
 | judge      | 2002 | 1,512   | 1,008 | the judge alone; others labelled by eye than those of CLIP   |
 | judge-more | 2004 | 3,024   | 3,024 | the judge alone; some labelled by eye                        |
 | test       | 3003 | 324     | 324   | labelled by eye; nothing is trained on it                    |
-| test-more  | 3004 | 576     | 576   | the same                                                     |
+| test-more  | 3004 | 576     | 576   | labelled by eye; nothing is trained on it                    |
 """
 
 import numpy as np
