@@ -7,6 +7,7 @@ here asks for.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +161,37 @@ def test_the_generator_of_faces():
         image = generator.synthesize(s)
         (image.square().sum() + generator.synthesize(s, 16).square().sum()).backward()
         assert image.device.type == "cuda" and isinstance(s.grad, GpuTensor)
+
+
+def test_the_trainings_of_the_recipe(tmp_path, monkeypatch):
+    """Of the faces' networks, two steps each; what comes back is on the CPU."""
+    networks, small_clip = pytest.importorskip("face_networks"), pytest.importorskip("small_clip")
+    training = pytest.importorskip("training")
+    random, attributes = np.random.default_rng(0), networks.ATTRIBUTES
+    pixels = random.integers(0, 255, (60, 128, 128, 3), dtype=np.uint8)
+    choices = np.stack([random.integers(0, len(of), 60) for of in attributes.values()], axis=1)
+    beliefs = {name: np.eye(len(of), dtype=np.float32)[seen] for (name, of), seen in zip(attributes.items(), choices.T)}
+
+    def labels(seen):
+        assert seen is None or not isinstance(seen, GpuTensor)
+        return choices, beliefs
+
+    def two_steps(*arguments, steps, train=networks.teach_both, **options):
+        return train(*arguments, steps=2, **options)
+
+    monkeypatch.setattr(networks, "DEVICE", torch.device("cuda"))
+    monkeypatch.setattr(networks, "teach_both", two_steps)
+    monkeypatch.setattr(networks, "teach_words", lambda model, *captions: model)
+    monkeypatch.setattr(networks, "words_of_captions", lambda choices: [])
+    monkeypatch.setattr(small_clip, "token_vectors", lambda folder: torch.randn(49408, 96))
+    for module in (networks, small_clip):
+        monkeypatch.setattr(module, "batches", lambda count, batch, seed: lambda i: np.arange(batch) % 8)
+    # It cannot read a pretended GPU's memory.
+    monkeypatch.setattr(training.torch, "save", lambda state, path: Path(path).touch())
+    with pretend_gpu() as places:
+        found = [networks.identity(np.concatenate([pixels, pixels]), random.normal(size=(120, 128)), tmp_path, steps=2),
+                 networks.judge(pixels, labels, tmp_path, steps=2, again=2),
+                 networks.encoder(pixels, torch.randn(60, 16), torch.zeros(16), tmp_path, steps=2),
+                 networks.clip(pixels, labels, tmp_path, text_steps=2)]
+    assert not any(isinstance(value, GpuTensor) for model in found for value in model.state_dict().values())
+    assert (aten.convolution, torch.bfloat16) in places.seen

@@ -134,7 +134,7 @@ def call_as_often(model, pixels, beliefs, rounds=200):
         known, head = belief.sum(1) > 0, model.heads[name]
         wanted = belief[known].mean(0).to(DEVICE)
         for _ in range(rounds):
-            called = F.one_hot(head(hidden[known]).argmax(1), len(wanted)).float().mean(0)
+            called = head(hidden[known]).argmax(1).bincount(minlength=len(wanted)) / known.sum()
             head.bias += 0.1 * ((wanted + 1e-3) / (called + 1e-3)).log().clamp(-1, 1)
 
 
