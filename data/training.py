@@ -1,4 +1,4 @@
-"""What the four trainings share: pictures, batches, and a loop that survives an interruption."""
+"""What the trainings share: pictures, batches, and a loop that survives an interruption."""
 
 import math
 import os
@@ -24,10 +24,13 @@ def to_pixels(image):
     return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def autocast(device=torch.device("cpu")):  # noqa: B008
-    """Half precision where a device computes with it; where it would only convert, it takes many times as long."""
-    kind = half_type(device)
-    return torch.autocast(device.type, kind, enabled=kind is not None)
+def autocast(device="cpu"):
+    """bfloat16 where a device computes with it; where it would only convert, it takes many times as long.
+
+    Not float16, in which gradients would have to be scaled.
+    """
+    device = torch.device(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=half_type(device) == torch.bfloat16)
 
 
 def device_of(model):
@@ -83,12 +86,14 @@ def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100,
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint, first = path.with_suffix(".checkpoint"), 0
     parts = {"model": model, "optimizer": optimizer} | ({"average": average} if average else {})
+    on_gpu = device_of(model).type == "cuda"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         torch.set_rng_state(saved["rng"])
-        torch.cuda.set_rng_state_all(saved.get("rng of GPUs", []))
+        if on_gpu and "rng of the GPU" in saved:
+            torch.cuda.set_rng_state(saved["rng of the GPU"])
         first = saved["step"]
     rates = [group["lr"] for group in optimizer.param_groups]
     if first:
@@ -115,7 +120,7 @@ def load_or_train(path, model, optimizer, step, index, steps, *, save_every=100,
             recent.clear()
             state = {name: part.state_dict() for name, part in parts.items()}
             part = checkpoint.with_suffix(".part")
-            torch.save(state | {"rng": torch.get_rng_state(), "rng of GPUs": torch.cuda.get_rng_state_all(),
-                                "step": i + 1, "rates": rates}, part)
+            torch.save(state | {"rng": torch.get_rng_state(), "step": i + 1, "rates": rates}
+                       | ({"rng of the GPU": torch.cuda.get_rng_state()} if on_gpu else {}), part)
             os.replace(part, checkpoint)
     return (average or model).eval()

@@ -174,15 +174,16 @@ def load_domain(name=None, device=None, clip=None):
         name: "faces", "avatars", or one of `PUBLISHED`. Without one, the environment variable STYLECLIP_DOMAIN
             decides; else faces; else, where their generator cannot be fetched, avatars.
         device: a torch device; without one, the GPU if there is one.
-        clip: which of OpenAI's (`CLIPS`) to take. Without one, faces and avatars take the small one that comes with
-            them (faces on a GPU: ViT-B/32 where it can be had), published domains ViT-B/32.
+        clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with faces and avatars.
+            Without one, these take their own (faces on a GPU: ViT-B/32 where it can be had), published domains
+            ViT-B/32.
 
     Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one, Unavailable for one
         that cannot be fetched.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if clip and clip not in CLIPS:
-        raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(CLIPS)}.')
+    if clip and clip not in (known := [*CLIPS, Domain.clip_name]):
+        raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(known)}.')
     why = "asked for"
     if name is None:
         name, why = os.environ.get("STYLECLIP_DOMAIN"), "set by STYLECLIP_DOMAIN"
@@ -198,9 +199,11 @@ def _load(name, device, clip):
     if name in EMBEDDED:
         if name == "faces" and device.type == "cuda" and clip is None:
             clip = _best_clip()
-        return _load_embedded(DATA / name, device, clip)
+        return _load_embedded(DATA / name, device, None if clip == Domain.clip_name else clip)
     if name not in PUBLISHED:
         raise ValueError(f'There is no domain "{name}"; there is: {", ".join((*EMBEDDED, *PUBLISHED))}.')
+    if clip == Domain.clip_name:
+        raise ValueError(f"{name} comes with no CLIP of its own; there is: {', '.join(CLIPS)}.")
     return _load_published(name, device, clip or "ViT-B/32")
 
 

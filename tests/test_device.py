@@ -1,9 +1,9 @@
 """Where tensors are made and meet: the methods on a pretended GPU (`pretend_gpu.py`), with true numbers.
 
-What cannot be pretended, and needs a GPU once: CUDA's own kernels and their precision (cuDNN's convolutions, fused
-attention, half-precision arithmetic as a GPU rounds it), its memory, random numbers drawn on the GPU, several GPUs
-(`accelerate launch --multi_gpu`), and streams; nor are gradients followed from one place to the other, which no code
-here asks for.
+What cannot be pretended: CUDA's own kernels and their precision (cuDNN's convolutions, fused attention, half-precision
+arithmetic as a GPU rounds it), for which `test_gpu.py` wants a GPU; its memory, random numbers drawn on the GPU,
+several GPUs (`accelerate launch --multi_gpu`), and streams; nor are gradients followed from one place to the other,
+which no code here asks for.
 """
 
 from dataclasses import replace
@@ -161,6 +161,26 @@ def test_the_generator_of_faces():
         image = generator.synthesize(s)
         (image.square().sum() + generator.synthesize(s, 16).square().sum()).backward()
         assert image.device.type == "cuda" and isinstance(s.grad, GpuTensor)
+
+
+def test_the_pools_of_the_recipe(tmp_path, monkeypatch):
+    """A face on its way to another moves in its coarse, medium or fine rows, or in several; pictures come as bytes."""
+    pools = pytest.importorskip("pools")
+    monkeypatch.setattr(pools, "POOLS", {"few": (1, 50, 40)})
+    monkeypatch.setattr(pools, "SIDE", 32)
+    torch.manual_seed(0)
+    here = MobileGenerator([16, 16, 16, 16, 8], z_dim=12, w_dim=12, mapping_layers=2, readouts=[32])
+    w, moved = here.broadcast(pools.latents(here, "few")), pools.moved(here, "few")
+    changed = (moved - w).abs().amax(dim=2) > 1e-6
+    assert changed.shape == (40, 10)
+    levels = torch.stack([changed[:, 0], changed[:, 4], changed[:, 8]], dim=1)
+    assert torch.equal(changed, levels.repeat_interleave(torch.tensor([4, 4, 2]), dim=1))
+    assert levels.any(dim=1).sum() > 35 and 0.4 < levels.float().mean() < 0.8  # a few are on their way to themselves
+    with pretend_gpu():
+        there = here.to("cuda")
+        assert torch.equal(pools.moved(there, "few"), moved)  # computed as here, and on the CPU again
+        pictures = pools.drawn(there, moved, tmp_path / "few.npy")
+    assert pictures.shape == (40, 32, 32, 3) and pictures.dtype == np.uint8 and pictures.std() > 1
 
 
 def test_the_trainings_of_the_recipe(tmp_path, monkeypatch):

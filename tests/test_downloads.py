@@ -557,9 +557,11 @@ def test_without_a_name_faces_and_avatars_where_they_cannot_be_had(monkeypatch, 
     monkeypatch.setattr(domains, "fetch", lambda sources: None)
     load_domain(device="cuda")
     assert loaded[2][2] == "ViT-B/32"
+    load_domain("faces", "cuda", clip="its own")
+    assert loaded[3][2] is None
     monkeypatch.setenv("STYLECLIP_DOMAIN", "avatars")
     load_domain(device="cpu")
-    assert loaded[3][0] == "avatars"
+    assert loaded[4][0] == "avatars"
 
 
 def test_the_table_of_domains():
@@ -583,3 +585,5 @@ def test_the_table_of_domains():
 def test_an_unknown_clip_is_refused():
     with pytest.raises(ValueError, match='no CLIP "RN50".*ViT-B/32, ViT-B/16, ViT-L/14'):
         load_domain("ffhq", "cpu", clip="RN50")
+    with pytest.raises(ValueError, match="ffhq comes with no CLIP of its own; there is: ViT-B/32"):
+        load_domain("ffhq", "cpu", clip="its own")

@@ -81,7 +81,7 @@ def test_directions(domain, gpu, method):
 
 
 def test_edits(domain, gpu):
-    """Whatever a GPU rounds otherwise, glasses come to twelve faces of twelve, or nearly, and the rest stays."""
+    """Whatever a GPU rounds otherwise, glasses come to most of twelve faces, as on a CPU, and the rest stays."""
     source = random_w_plus(gpu, 12, seed=1)
     mapper, _ = train_mapper(gpu, PROMPT, random_w_plus(gpu, 64, seed=2))
     before = gpu.generator(source).detach()

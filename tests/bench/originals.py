@@ -245,7 +245,7 @@ def ffhq_generator(stylegan2):
 
 def faces_step(large):
     """The same on `faces`, drawn at 256 px as the domain does it, by its own small networks or the authors' large."""
-    domain = load_domain("faces", DEVICE)
+    domain = load_domain("faces", DEVICE, clip="its own")
     clip, identity = large_networks(ClipModel) if large else (domain.clip, domain.identity)
     return equation_1_step(criteria, domain.generator,
                            lambda w_plus: domain.generator(w_plus, resolution=domain.draw), clip, identity)
@@ -311,6 +311,7 @@ def memory(name):
 def prepare(build, arguments):
     STATE["step"] = build(*arguments)
     if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
         STATE["before"] = torch.cuda.memory_allocated() / 2**30
         return
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
