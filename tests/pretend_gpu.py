@@ -154,6 +154,7 @@ def pretend_gpu(bfloat16=True):
         stack.enter_context(patch("threading.Thread.run", run_there))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda including_emulation=True: bfloat16))
         stack.enter_context(patch("torch.cuda.get_device_capability", lambda device=None: (8 if bfloat16 else 7, 5)))
+        stack.enter_context(patch("torch.cuda.get_rng_state", torch.get_rng_state))  # its random numbers are the CPU's
         stack.enter_context(patch("torch.autocast", lambda kind, *args, **options: autocast("cpu", *args, **options)))
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)  # a plain parameter cannot become a GpuTensor
