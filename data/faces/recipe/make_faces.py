@@ -88,7 +88,7 @@ def faces(generator, pool):
 def described(generator):
     """The faces to train on, then each of them moved: pictures [N, 128, 128, 3], and dlib's descriptors [N, 128],
 
-    which take the better part of an hour on one core, and are kept in parts.
+    which take twenty minutes or more on one core, and are kept in parts.
     """
     pixels, known = [], []
     for kind, w_plus_of in (("", lambda pool: generator.broadcast(pools.latents(generator, pool))),

@@ -22,6 +22,7 @@ from helpers.mobile_stylegan import from_ffhq_rows
 POOLS = {"train": (1001, 4032, 3024), "train-more": (1004, 5040, 5040), "judge": (2002, 1512, 1008),
          "judge-more": (2004, 3024, 3024), "test": (3003, 324, 324), "test-more": (3004, 576, 576)}
 SIDE, PART = 256, 8
+TOWARDS, IN_ROWS = (0.2, 0.8), 0.6  # how far `moved` goes to another face, and how likely in each of its three levels
 PUSHED = {"train": 110, "judge": 60, "test": 12}  # faces for each rare expression
 DIRECTIONS = "https://raw.githubusercontent.com/a312863063/generators-with-stylegan2/54615db2f0e90d7868e7e7c52287c9ab6b5cafcc/latent_directions"
 EXPRESSIONS = {  # file, and strengths from, to
@@ -70,8 +71,9 @@ def moved(generator, pool):
     """
     w, random = latents(generator, pool), torch.Generator().manual_seed(POOLS[pool][0] + 2)
     others = w[torch.randperm(len(w), generator=random)]
-    share = 0.2 + 0.6 * torch.rand(len(w), 1, generator=random)
-    levels = torch.rand(len(w), 3, generator=random) < 0.6  # coarse, medium, fine
+    least, most = TOWARDS
+    share = least + (most - least) * torch.rand(len(w), 1, generator=random)
+    levels = torch.rand(len(w), 3, generator=random) < IN_ROWS  # coarse, medium, fine
     levels |= ~levels.any(dim=1, keepdim=True)
     rows = levels.repeat_interleave(torch.tensor([4, 4, generator.num_layers - 8]), dim=1)
     return generator.broadcast(w).lerp(generator.broadcast(others), (share * rows)[:, :, None])
