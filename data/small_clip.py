@@ -139,13 +139,18 @@ def likelihood(said, beliefs, index):
     return likely
 
 
-def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, captions=192):
+def train_text(model, images, seen, say, beliefs, path, *, seed, steps, batch=256, captions=192):
     """Teach the text half again, the image half frozen, which makes a step cheap: `batch` pictures and many captions.
 
     A caption's scores over the pictures are to be in proportion to how likely it is true of each, so that what the
-    probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike.
+    probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike. Half of
+    the pictures are drawn evenly over what they show, or the few with red hair would hardly be spoken of.
+
+    Args: as `train_clip`.
     """
     torch.manual_seed(seed)
+    showing = [[np.flatnonzero(column == choice) for choice in np.unique(column[column >= 0])]
+               for column in seen.numpy().T]
     features, device = frozen_features(model, images), device_of(model)
     model.requires_grad_(False)
     text_half = nn.ModuleList([model.token_embedding, model.transformer, model.ln_final])
@@ -156,6 +161,7 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
 
     def step(i, index):
         rng = random.Random(seed * 1_000_003 + i)
+        index = np.concatenate([index, [rng.choice(rng.choice(rng.choice(showing))) for _ in range(batch // 2)]])
         sentences, said = [], torch.full((captions, len(beliefs)), -1)
         for row in range(captions):
             text, facts = say(int(rng.choice(index)), rng) if row % 16 else (rng.choice(NOTHING), {})
@@ -171,7 +177,7 @@ def train_text(model, images, say, beliefs, path, *, seed, steps, batch=256, cap
         loss.backward()
         return loss
 
-    load_or_train(path, model, optimizer, step, batches(len(images), batch, seed), steps)
+    load_or_train(path, model, optimizer, step, batches(len(images), batch // 2, seed), steps)
 
 
 def extended(model, sizes):

@@ -183,6 +183,24 @@ def test_the_pools_of_the_recipe(tmp_path, monkeypatch):
     assert pictures.shape == (40, 32, 32, 3) and pictures.dtype == np.uint8 and pictures.std() > 1
 
 
+def test_what_the_recipes_probes_see(tmp_path, monkeypatch):
+    """The same on a GPU, kept; of its principal components the first varies most."""
+    looks = pytest.importorskip("looks")
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 256, 256, 3), dtype=np.uint8)
+    pixels[5:] //= 4
+    here = looks.looks(pixels, tmp_path / "here.npy", size=8)
+    assert here.shape == (10, 7552) and here.dtype == np.float16
+    assert np.array_equal(looks.looks(None, tmp_path / "here.npy"), here)  # read again
+    with pretend_gpu():
+        monkeypatch.setattr(looks, "DEVICE", torch.device("cuda"))
+        there = looks.looks(pixels, tmp_path / "there.npy", size=8)
+    np.testing.assert_allclose(there, here, rtol=0.01, atol=0.01)
+    monkeypatch.setattr(looks, "COMPONENTS", 3)
+    parts = looks.principal(here)
+    assert parts.shape == (10, 3) and parts[:, 0].std() == pytest.approx(1) and parts[:, 1].std() < 0.9
+    assert len(set(np.sign(parts[:5, 0]))) == 1 and (np.sign(parts[:5, 0]) == -np.sign(parts[5:, 0])).all()
+
+
 def test_the_trainings_of_the_recipe(tmp_path, monkeypatch):
     """Of the faces' networks, two steps each; what comes back is on the CPU."""
     networks, small_clip = pytest.importorskip("face_networks"), pytest.importorskip("small_clip")
@@ -192,15 +210,11 @@ def test_the_trainings_of_the_recipe(tmp_path, monkeypatch):
     choices = np.stack([random.integers(0, len(of), 60) for of in attributes.values()], axis=1)
     beliefs = {name: np.eye(len(of), dtype=np.float32)[seen] for (name, of), seen in zip(attributes.items(), choices.T)}
 
-    def labels(seen):
-        assert seen is None or not isinstance(seen, GpuTensor)
+    def labels(vectors=None):
+        assert vectors is None or not isinstance(vectors, GpuTensor)
         return choices, beliefs
 
-    def two_steps(*arguments, steps, train=networks.teach_both, **options):
-        return train(*arguments, steps=2, **options)
-
     monkeypatch.setattr(networks, "DEVICE", torch.device("cuda"))
-    monkeypatch.setattr(networks, "teach_both", two_steps)
     monkeypatch.setattr(networks, "teach_words", lambda model, *captions: model)
     monkeypatch.setattr(networks, "words_of_captions", lambda choices: [])
     monkeypatch.setattr(small_clip, "token_vectors", lambda folder: torch.randn(49408, 96))
@@ -210,8 +224,8 @@ def test_the_trainings_of_the_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(training.torch, "save", lambda state, path: Path(path).touch())
     with pretend_gpu() as places:
         found = [networks.identity(np.concatenate([pixels, pixels]), random.normal(size=(120, 128)), tmp_path, steps=2),
-                 networks.judge(pixels, labels, tmp_path, steps=2, again=2),
+                 networks.judge(pixels, labels, tmp_path, steps=2),
                  networks.encoder(pixels, torch.randn(60, 16), torch.zeros(16), tmp_path, steps=2),
-                 networks.clip(pixels, labels, tmp_path, text_steps=2)]
+                 networks.clip(pixels, labels, tmp_path, steps=2, text_steps=2)]
     assert not any(isinstance(value, GpuTensor) for model in found for value in model.state_dict().values())
     assert (aten.convolution, torch.bfloat16) in places.seen

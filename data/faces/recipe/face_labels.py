@@ -17,8 +17,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 TABLE = Path(__file__).with_name("labels.csv")
-STRENGTH = 1e-2  # of the probes' fit (scikit-learn's C), on w in standard deviations; chosen by cross-validation
-PICTURES = 0.1  # the same, on what a network sees in a picture
+# Of the probes' fit (scikit-learn's C), on w and on a network's vectors in standard deviations, and on
+# `looks.principal`; chosen by cross-validation.
+IN_W, IN_VECTORS, IN_LOOKS = 1e-2, 0.1, 1.0
 # The first of a pool, up to which all were looked at; others were picked, since probes hoped for something.
 AS_THEY_CAME = {"train": 612, "train-more": 610, "judge": 396, "judge-more": 627, "test": 324, "test-more": 576}
 
@@ -50,7 +51,7 @@ def probe(views, numbers, is_so, by_chance):
     """Who else shows it? A logistic regression on each view, their scores added up.
 
     Args:
-        views: [(values [M, D] of everyone, strength of the fit)].
+        views: [(values [M, D] of everyone, scikit-learn's C)].
         numbers, is_so: int [N] and bool [N], the faces labelled by eye.
         by_chance: bool [N], those that were not picked; how likely a score makes it is learned from them.
     Returns: probabilities [M], cross-validated ones [N], and their AUC.
@@ -58,7 +59,6 @@ def probe(views, numbers, is_so, by_chance):
     folds = StratifiedKFold(min(5, is_so.sum()), shuffle=True, random_state=0)
     everyone, held_out = 0, 0
     for values, strength in views:
-        values = (values - values.mean(0)) / values.std(0).clip(1e-6)
         model = LogisticRegression(C=strength, max_iter=500)
         held_out = held_out + cross_val_predict(model, values[numbers], is_so, cv=folds, method="decision_function")
         everyone = everyone + model.fit(values[numbers], is_so).decision_function(values)
@@ -68,10 +68,15 @@ def probe(views, numbers, is_so, by_chance):
     return sure, held_out, roc_auc_score(is_so, held_out)
 
 
-def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
+def scaled(values):
+    """[N, D] in standard deviations."""
+    return (values - values.mean(0)) / values.std(0).clip(1e-6)
+
+
+def spread(views, pool, *, precision=0.85, errors=0.25, at_least=6):
     """What every face of a pool shows: what is sure, what the probes believe, and what the probes are worth.
 
-    Args: w [N, w_dim] of the pool and of those drawn besides; pictures: what a network sees in their pictures [N, D].
+    Args: views: of the pool and of those drawn besides, see `probe`.
     Returns: choices int64 [N, attributes], -1 where it is not sure; beliefs {attribute: float32 [N, choices]}, which
     sum to 1, or to 0 where there is no probe; and {(attribute, choice): (faces that show it, AUC)}.
 
@@ -80,10 +85,10 @@ def spread(w, pool, pictures=None, *, precision=0.85, errors=0.25, at_least=6):
     is never that sure, only the faces labelled by eye count.
     """
     numbers, seen, by_chance = pooled(pool, POOLS[pool][2])
-    views = [(w, STRENGTH)] + ([] if pictures is None else [(pictures, PICTURES)])
-    choices, beliefs, report = np.full((len(w), len(NAMES)), -1), {}, {}
+    count = len(views[0][0])
+    choices, beliefs, report = np.full((count, len(NAMES)), -1), {}, {}
     for k, (name, of) in enumerate(ATTRIBUTES.items()):
-        best, belief = np.zeros(len(w)), np.zeros((len(w), len(of)), np.float32)
+        best, belief = np.zeros(count), np.zeros((count, len(of)), np.float32)
         known = seen[:, k] >= 0
         for c, choice in enumerate(of):
             is_so = seen[known, k] == c

@@ -37,83 +37,61 @@ def mirrored(choices, beliefs):
     return np.concatenate([choices, turned]), both
 
 
-def imagined(seen, rng, share=0.5):
-    """What a face shows, one attribute drawn anew in a `share` of cases: captions speak more of what is rare then.
-
-    Such a caption may be true of no picture; `train_text` asks only how likely it is true of each.
-    """
-    if rng.random() < share:
-        seen, k = seen.copy(), rng.randrange(len(NAMES))
-        seen[k] = rng.randrange(len(ATTRIBUTES[NAMES[k]]))
-    return seen
-
-
 def words_of_captions(choices):
     """Every word of 50,000 captions about faces that show `choices`."""
     rng, words = random.Random(0), set()
     for i in range(50_000):
-        text, _ = caption(imagined(choices[i % len(choices)], rng), rng)
+        text, _ = caption(choices[i % len(choices)], rng)
         words |= set(text.lower().replace(".", " ").split())
     return sorted(words)
 
 
-def clip(pixels, labels, folder, *, seed=31, steps=3200, again=1500, text_steps=2500):
-    """Returns `clip.model.CLIP`: both halves are taught together, twice, then another text half, the image half frozen.
+def clip(pixels, labels, folder, *, seed=31, steps=4000, text_steps=2500):
+    """Returns `clip.model.CLIP`: both halves are taught together, then another text half, the image half frozen.
 
-    Attributes that are not known of a face are neither said nor denied in the first two lessons. At the end, words
-    that no caption contains are given vectors by what WordNet says of them.
+    Attributes that are not known of a face are neither said nor denied in the first lesson. At the end, words that no
+    caption contains are given vectors by what WordNet says of them.
 
-    Args: labels: the faces' vectors [N, D] by a network, or None -> choices and beliefs (see `face_labels.spread`):
-        before the second and the third lesson they are spread anew with the help of what the image half sees.
+    Args: labels: the faces' vectors [N, D] by a network, or nothing -> choices and beliefs (see `face_labels.spread`):
+        for the text half they are spread anew with the help of what the image half sees.
     """
     both = np.concatenate([pixels, pixels[:, :, ::-1]])
-    choices, beliefs = mirrored(*labels(None))
+    choices, beliefs = mirrored(*labels())
+    seen = torch.from_numpy(choices)
+
+    def say(number, rng):
+        return caption(choices[number], rng)
+
     model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed).to(DEVICE)
-    teach_both(model, both, choices, beliefs, folder / "clip", seed=seed, steps=steps, rate=1e-3)
-    choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
-    teach_both(model, both, choices, beliefs, folder / "clip-again", seed=seed + 1, steps=again, rate=5e-4)
+    train_clip(model, both, seen, seen >= 0, say, beliefs, folder / "clip", seed=seed, steps=steps, batch=48,
+               captions=2)
     choices, beliefs = mirrored(*labels(frozen_features(model, pixels)[0]))
     image_half, model = model.visual, new_clip(CLIP_SIZES, beliefs, folder, seed=seed).to(DEVICE)
     model.visual = image_half
-    train_text(model, both, lambda number, rng: caption(imagined(choices[number], rng), rng), beliefs, folder / "text",
-               seed=seed + 2, steps=text_steps)
+    train_text(model, both, torch.from_numpy(choices), say, beliefs, folder / "text", seed=seed + 2, steps=text_steps)
     phrases = {words for kinds in PHRASES.values() for several in kinds.values() for words in several}
     return teach_words(extended(model.cpu(), CLIP_SIZES), folder, words_of_captions(choices), phrases)
 
 
-def teach_both(model, pixels, choices, beliefs, path, *, seed, steps, rate):
-    """One lesson of both halves of a CLIP, in place."""
-    seen = torch.from_numpy(choices)
-    train_clip(model, pixels, seen, seen >= 0, lambda number, rng: caption(choices[number], rng), beliefs, path,
-               seed=seed, steps=steps, rate=rate, batch=48, captions=2)
-
-
-def judge(pixels, labels, folder, *, seed=11, steps=2500, again=800):
+def judge(pixels, labels, folder, *, seed=11, steps=5000, batch=64):
     """Returns the `AttributeClassifier` that judges edits. `labels` as in `clip`."""
     torch.manual_seed(seed)
-    choices, beliefs = mirrored(*labels(None))
-    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(DEVICE, memory_format=torch.channels_last)
     both = np.concatenate([pixels, pixels[:, :, ::-1]])
-    train_judge(model, both, beliefs, folder / "judge", seed=seed, steps=steps, rate=2e-3)
-    choices, beliefs = mirrored(*labels(seen_by_judge(model, pixels)))
-    train_judge(model, both, beliefs, folder / "judge-again", seed=seed + 1, steps=again, rate=5e-4)
-    call_as_often(model, both, beliefs)
-    return model.cpu()
-
-
-def train_judge(model, pixels, beliefs, path, *, seed, steps, rate, batch=64):
-    """Teach a judge what is believed of pictures, in place."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
+    _, beliefs = mirrored(*labels())
+    model = AttributeClassifier(ATTRIBUTES, 24, size=SIZE).to(DEVICE, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
 
     def step(i, index):
-        picture = augment(to_image(pixels[index], DEVICE)).contiguous(memory_format=torch.channels_last)
+        picture = augment(to_image(both[index], DEVICE)).contiguous(memory_format=torch.channels_last)
         with autocast(DEVICE):
             logits = model(picture)
         loss = sum(F.cross_entropy(logits[name].float(), belief[index].to(DEVICE)) for name, belief in beliefs.items())
         loss.backward()
         return loss
 
-    load_or_train(path, model, optimizer, step, batches(len(pixels), batch, seed), steps)
+    load_or_train(folder / "judge", model, optimizer, step, batches(len(both), batch, seed), steps)
+    call_as_often(model, both, beliefs)
+    return model.cpu()
 
 
 @torch.no_grad()

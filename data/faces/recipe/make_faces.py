@@ -15,6 +15,7 @@ import descriptor  # noqa: E402
 import face_labels  # noqa: E402
 import face_networks  # noqa: E402
 import fit_readouts  # noqa: E402
+import looks  # noqa: E402
 import mappers  # noqa: E402
 import pools  # noqa: E402
 from face_words import ATTRIBUTES, NAMES  # noqa: E402
@@ -63,20 +64,25 @@ def faces(generator, pool):
     Returns: pictures [N, 128, 128, 3], their labels as `face_networks.clip` asks for them, and w of all but the rare
     expressions.
     """
-    names = (pool, f"{pool}-more")
+    names = [name for name in pools.POOLS if name == pool or name.startswith(f"{pool}-")]
     parts = [pools.latents(generator, name) for name in names]
-    pixels = [face_networks.small(pools.drawn(generator, generator.broadcast(part), WORK / f"{name}.npy"))
-              for name, part in zip(names, parts)]
+    pixels, seen = [], []
+    for name, part in zip(names, parts):
+        pictures = pools.drawn(generator, generator.broadcast(part), WORK / f"{name}.npy")
+        pixels.append(face_networks.small(pictures))
+        seen.append(looks.looks(pictures, WORK / f"{name}-looks.npy"))
     w = torch.cat(parts)
+    views = [(face_labels.scaled(w.numpy()), face_labels.IN_W),
+             (looks.principal(np.concatenate(seen)), face_labels.IN_LOOKS)]
     w_plus, expressions = pools.pushed(generator, pool)
     pixels.append(face_networks.small(pools.drawn(generator, w_plus, WORK / f"{pool}-pushed.npy")))
     rare = np.full((len(expressions), len(NAMES)), -1)
     rare[:, NAMES.index("expression")] = [ATTRIBUTES["expression"].index(name) for name in expressions]
     more = certain(torch.from_numpy(rare), ATTRIBUTES)
 
-    def labels(pictures):
-        seen = None if pictures is None else pictures[:len(w)].numpy()
-        choices, beliefs, report = face_labels.spread(w.numpy(), pool, seen)
+    def labels(vectors=None):
+        own = [] if vectors is None else [(face_labels.scaled(vectors[:len(w)].numpy()), face_labels.IN_VECTORS)]
+        choices, beliefs, report = face_labels.spread(views + own, pool)
         (WORK / f"{pool}-probes.json").write_text(json.dumps(
             {f"{name}: {choice}": value for (name, choice), value in report.items()}, indent=1))
         beliefs = {name: np.concatenate([belief, more[name].numpy()]) for name, belief in beliefs.items()}
@@ -137,7 +143,7 @@ def main(parts):
         write_samples(generator)
         parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
                  if (DATA / f"{name}.safetensors").exists()]
-        words = face_networks.words_of_captions(labels(None)[0])
+        words = face_networks.words_of_captions(labels()[0])
         cards.update(DATA, sha256=cards.hashes(DATA, parts), words=[word for word in words if word not in PLAIN])
         cards.write_gallery("faces")
     if "mappers" in parts:

@@ -6,6 +6,7 @@
 | train-more | 1004 | 5,040   | 5,040 | the same                                                     |
 | judge      | 2002 | 1,512   | 1,008 | the judge alone; others labelled by eye than those of CLIP   |
 | judge-more | 2004 | 3,024   | 3,024 | the judge alone; some labelled by eye                        |
+| judge-rest | 2005 | 6,048   | 6,048 | the judge alone; none labelled by eye                        |
 | test       | 3003 | 324     | 324   | labelled by eye; nothing is trained on it                    |
 | test-more  | 3004 | 576     | 576   | labelled by eye; nothing is trained on it                    |
 """
@@ -20,7 +21,8 @@ from helpers.fetching import Source, fetch
 from helpers.mobile_stylegan import from_ffhq_rows
 
 POOLS = {"train": (1001, 4032, 3024), "train-more": (1004, 5040, 5040), "judge": (2002, 1512, 1008),
-         "judge-more": (2004, 3024, 3024), "test": (3003, 324, 324), "test-more": (3004, 576, 576)}
+         "judge-more": (2004, 3024, 3024), "judge-rest": (2005, 6048, 6048), "test": (3003, 324, 324),
+         "test-more": (3004, 576, 576)}
 SIDE, PART = 256, 8
 TOWARDS, IN_ROWS = (0.2, 0.8), 0.6  # how far `moved` goes to another face, and how likely in each of its three levels
 PUSHED = {"train": 110, "judge": 60, "test": 12}  # faces for each rare expression
