@@ -149,7 +149,8 @@ class Domain:
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
-    clip_name: str = "its own"  # or which of OpenAI's: a sweep belongs to one CLIP
+    clip_name: str = "its own"  # or which of OpenAI's
+    clip_fingerprint: str = ""  # sha256 of its own CLIP's file, or which of OpenAI's: a sweep belongs to one CLIP
     samples: tuple[Path, ...] = ()  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = ()  # the authors' own sweep, where they published it
     e4e: tuple[Source, ...] = ()  # an encoder as published
@@ -243,7 +244,8 @@ def _load_published(name, device, clip):
         name=name, generator=generator.to(device), clip=_published_clip(clip).to(device), identity=identity,
         neutral=published.neutral, prompts=published.prompts, psi=0.7, rows=_rows(generator, (4, 8)),
         fingerprint=fingerprint, licence=published.licence, sweep=published.sweep if swept else (),
-        e4e=published.e4e, align=published.people, clip_name=clip, draw=draw, settings=published_settings(draw, swept))
+        e4e=published.e4e, align=published.people, clip_name=clip, clip_fingerprint=clip, draw=draw,
+        settings=published_settings(draw, swept))
 
 
 def _published_generator(sources):
@@ -296,6 +298,7 @@ def _load_embedded(folder, device, clip=None):
         clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
         encoder=network("encoder", Encoder), clip_name=clip or Domain.clip_name,
+        clip_fingerprint=clip or card["sha256"]["clip"],
         rows=_rows(generator, card["split"]), fingerprint=fingerprint,
         neutral=card["neutral"], prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), draw=card.get("draw"),

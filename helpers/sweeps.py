@@ -69,7 +69,7 @@ def find_sweep(domain, count):
     path = sweep_path(domain)
     if path.exists():
         tensors, header = read_safetensors(path, needs=["generator", "directions"])
-        if header["generator"] != domain.fingerprint or header.get("clip", "its own") != domain.clip_name:
+        if header["generator"] != domain.fingerprint or header.get("clip") != domain.clip_fingerprint:
             raise ValueError(f"{path.name} is no sweep of this generator and CLIP: make one with keep_sweep(domain).")
         directions = tensors["directions"]
     elif domain.sweep:
@@ -100,7 +100,7 @@ def keep_sweep(domain, path=None, *, callback=time_left, accelerator=None, **opt
         return False
     if accelerator is None or accelerator.is_main_process:
         save_tensors(path, {"directions": found.half()}, generator=domain.fingerprint,
-                     clip=domain.clip_name)
+                     clip=domain.clip_fingerprint)
         for part in path.parent.glob(f"{unfinished.name}*"):
             part.unlink()
     find_sweep.cache_clear()

@@ -132,15 +132,19 @@ def test_keep_sweep_writes_one_file_when_it_is_whole(domain, method3, few_channe
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_missing_sweep_or_another_generators_is_refused(domain, method3, tmp_path, monkeypatch):
+def test_a_missing_sweep_or_another_networks_is_refused(domain, method3, tmp_path, monkeypatch):
     find = sweeps.find_sweep.__wrapped__
     path = tmp_path / "a.safetensors"
     monkeypatch.setattr(sweeps, "sweep_path", lambda domain: path)
     with pytest.raises(ValueError, match="no sweep of avatars yet: run keep_sweep"):
         find(domain, 2)
-    save_tensors(path, {"directions": torch.zeros(2, 2)}, generator="another")
-    with pytest.raises(ValueError, match="a.safetensors is no sweep of this generator"):
-        find(domain, 2)
+    for other in (dict(generator="another", clip=domain.clip_fingerprint),
+                  dict(generator=domain.fingerprint, clip="another"), dict(generator=domain.fingerprint)):
+        save_tensors(path, {"directions": torch.zeros(2, 128)}, **other)
+        with pytest.raises(ValueError, match="a.safetensors is no sweep of this generator"):
+            find(domain, 2)
+    save_tensors(path, {"directions": torch.zeros(2, 128)}, generator=domain.fingerprint, clip=domain.clip_fingerprint)
+    assert find(domain, 2).shape == (2, 128)
 
 
 def test_two_processes_sweep_the_same(domain, method3, tmp_path):
