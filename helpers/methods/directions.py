@@ -66,7 +66,7 @@ def sweep(domain, *, count=None, seed=0, path=None, callback=None, accelerator=N
     """
     count = count or domain.settings.directions.images
     base = sweep_images(domain, count, seed)
-    settings = dict(generator=domain.fingerprint, count=count, seed=seed)
+    settings = dict(generator=domain.fingerprint, clip=domain.clip_fingerprint, count=count, seed=seed)
     return visit(domain, swept_channels(domain.generator).tolist(),
                  lambda c: channel_direction(domain, base, c),
                  settings, path=path, callback=callback, accelerator=accelerator)

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from training import DEVICE
 
 STAGES = (14, 20)  # blocks whose maps are taken: the last at 1/16 of the picture's side, and the last of all
-COMPONENTS = 300  # chosen with `face_labels.LOOKS` and the stages by cross-validation on the judge's faces
+COMPONENTS = 300  # chosen with `face_labels.IN_LOOKS` and the stages by cross-validation on the judge's faces
 
 
 @torch.no_grad()
