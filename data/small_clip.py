@@ -144,13 +144,14 @@ def train_text(model, images, seen, say, beliefs, path, *, seed, steps, batch=25
 
     A caption's scores over the pictures are to be in proportion to how likely it is true of each, so that what the
     probes are unsure of is unsure here; one caption in sixteen says nothing at all, and fits everyone alike. Half of
-    the pictures are drawn evenly over what they show, or the few with red hair would hardly be spoken of.
+    the pictures are drawn evenly over what they show, and their captions speak of that, or red hair, which few have,
+    would hardly be mentioned.
 
-    Args: as `train_clip`.
+    Args: as `train_clip`; `say` is also told which attribute to speak of, or None.
     """
     torch.manual_seed(seed)
-    showing = [[np.flatnonzero(column == choice) for choice in np.unique(column[column >= 0])]
-               for column in seen.numpy().T]
+    showing = [[(k, np.flatnonzero(column == choice)) for choice in np.unique(column[column >= 0])]
+               for k, column in enumerate(seen.numpy().T)]
     features, device = frozen_features(model, images), device_of(model)
     model.requires_grad_(False)
     text_half = nn.ModuleList([model.token_embedding, model.transformer, model.ln_final])
@@ -161,10 +162,13 @@ def train_text(model, images, seen, say, beliefs, path, *, seed, steps, batch=25
 
     def step(i, index):
         rng = random.Random(seed * 1_000_003 + i)
-        index = np.concatenate([index, [rng.choice(rng.choice(rng.choice(showing))) for _ in range(batch // 2)]])
+        evenly = [rng.choice(rng.choice(showing)) for _ in range(batch // 2)]
+        index = np.concatenate([index, [rng.choice(numbers) for _, numbers in evenly]])
+        about = [None] * (len(index) - len(evenly)) + [attribute for attribute, _ in evenly]
         sentences, said = [], torch.full((captions, len(beliefs)), -1)
         for row in range(captions):
-            text, facts = say(int(rng.choice(index)), rng) if row % 16 else (rng.choice(NOTHING), {})
+            one = rng.randrange(len(index))
+            text, facts = say(index[one], rng, about[one]) if row % 16 else (rng.choice(NOTHING), {})
             sentences.append(text)
             for attribute, choice in facts.items():
                 said[row, attribute] = choice

@@ -3,7 +3,8 @@
 labels.csv has a line per face: pool and number (see pools.py, so that anyone can draw the face and look again) and a
 choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has more looks at the
 test faces, each without knowing the others: two for nine attributes at the first 324, one for all at the 576 that were
-added later. "?" where it could not be told, nothing where it was not asked.
+added later. 146 faces that a probe took for redheads were looked at for their hair alone, by two who did not know each other's
+labels; those on which both agree are kept. "?" where it could not be told, nothing where it was not asked.
 """
 
 import csv
@@ -17,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 TABLE = Path(__file__).with_name("labels.csv")
+NOT_ASKED = -2
 # Of the probes' fit (scikit-learn's C), on w and on a network's vectors in standard deviations, and on
 # `looks.principal`; chosen by cross-validation.
 IN_W, IN_VECTORS, IN_LOOKS = 1e-2, 0.1, 1.0
@@ -25,7 +27,10 @@ AS_THEY_CAME = {"train": 612, "train-more": 610, "judge": 396, "judge-more": 627
 
 
 def by_eye(pool):
-    """The faces of a pool that were labelled by eye: numbers [N], and choices int64 [N, attributes], -1 for none."""
+    """The faces of a pool that were labelled by eye: numbers [N], and choices int64 [N, attributes].
+
+    Less than 0 for none: -1 where it could not be told, `NOT_ASKED` where nobody was asked.
+    """
     with TABLE.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pool"] == pool and row["broken"] == "no"]
     numbers = np.array([int(row["number"]) for row in rows])
@@ -34,6 +39,8 @@ def by_eye(pool):
         for k, (name, of) in enumerate(ATTRIBUTES.items()):
             if row[name] in of:
                 choices[i, k] = of.index(row[name])
+            elif not row[name]:
+                choices[i, k] = NOT_ASKED
     return numbers, choices
 
 
@@ -105,7 +112,8 @@ def spread(views, pool, *, precision=0.85, errors=0.25, at_least=6):
                 bound = held_out[order][enough[-1]]
                 better = (sure >= bound) & (sure > best)
                 choices[better, k], best[better] = c, sure[better]
-        choices[numbers, k] = seen[:, k]
+        asked = seen[:, k] != NOT_ASKED
+        choices[numbers[asked], k] = seen[asked, k]
         belief[numbers[known]] = np.eye(len(of), dtype=np.float32)[seen[known, k]]
         beliefs[name] = belief / belief.sum(1, keepdims=True).clip(1e-6)
     return choices, beliefs, report

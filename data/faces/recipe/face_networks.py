@@ -59,8 +59,8 @@ def clip(pixels, labels, folder, *, seed=31, steps=4000, text_steps=2500):
     choices, beliefs = mirrored(*labels())
     seen = torch.from_numpy(choices)
 
-    def say(number, rng):
-        return caption(choices[number], rng)
+    def say(number, rng, about=None):
+        return caption(choices[number], rng, about)
 
     model = new_clip(CLIP_SIZES, beliefs, folder, seed=seed).to(DEVICE)
     train_clip(model, both, seen, seen >= 0, say, beliefs, folder / "clip", seed=seed, steps=steps, batch=48,

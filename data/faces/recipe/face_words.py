@@ -95,17 +95,18 @@ FRAMES = ("{}", "{}", "{}", "a photo of {}", "a picture of {}", "a portrait of {
           "a photograph of {}", "the face of {}", "this is {}", "a close-up of {}")
 
 
-def caption(seen, rng):
+def caption(seen, rng, about=None):
     """A sentence true of a face, and what it says: (text, {attribute number: choice}).
 
     Args: seen: a choice for each attribute, -1 where it is not known; such are never spoken of. rng: `random.Random`.
+        about: the number of an attribute that it speaks of, beside others.
     """
     known = [(k, int(choice)) for k, choice in enumerate(seen) if choice >= 0]
     rare = [0.15 + (ATTRIBUTES[NAMES[k]][c] not in ("none", "no", "neutral", "medium", "front")) for k, c in known]
     count, said, parts = min(len(known), rng.choice((1, 1, 2, 2, 3))), {}, {"is": [], "with": [], "before": []}
     noun = rng.choice(PEOPLE)
     while len(said) < count:
-        k, choice = rng.choices(known, rare)[0]
+        k, choice = rng.choices(known, rare)[0] if said or about is None else (about, int(seen[about]))
         if k in said:
             continue
         phrases = PHRASES[NAMES[k], ATTRIBUTES[NAMES[k]][choice]]
