@@ -27,6 +27,8 @@ ABOVE = ("@", "&")  # pointers to a more general or a similar word: cap -> headd
 SYNONYMS, DEFINITION, MORE_GENERAL = 2, 1, 1
 # A word counts by sqrt(its count / 1000), a piece's own row by this besides: the best of five, on the same faces.
 OWN_ROW = 0.1
+# And by how near it lies to what captions say: (cosine / 0.7) ** 4, the best of four powers, on the same faces.
+NEAR, POWER = 0.7, 4
 AT_LEAST = 100  # times that pyspellchecker's texts must contain a word for it to count
 
 
@@ -118,9 +120,10 @@ def teach_words(model, folder, taught, phrases, at_least=AT_LEAST):
 
     Where a word is one token, its row is that of its meaning. Of the words that CLIP's tokenizer cuts, the pieces
     ("gr", "inning") get rows that add up to the row the word would have: by least squares, each word weighted by
-    sqrt(count / 1000), its count in pyspellchecker's list. Each piece is held to its own row with `OWN_ROW`, and with
-    that word's weight besides where it is a word itself. Stop words ("has", "well") keep their rows: WordNet knows
-    them as other things.
+    sqrt(count / 1000), its count in pyspellchecker's list, and by how near it lies to what captions say, since
+    "inning" is also a word and ends "skinning", and neither is said of a face. Each piece is held to its own row with
+    `OWN_ROW`, and with that word's weight besides where it is a word itself. Stop words ("has", "well") keep their
+    rows: WordNet knows them as other things.
 
     Args:
         model: `clip.model.CLIP` with a token table that is linear in `token_vectors`, changed in place.
@@ -137,21 +140,24 @@ def teach_words(model, folder, taught, phrases, at_least=AT_LEAST):
     table, vectors = model.token_embedding.weight.data, token_vectors(folder)
     to_row = torch.linalg.lstsq(vectors - vectors.mean(0), table).solution
     as_they_are = torch.cat([vectors[[tokens[word][0] for word in whole]], text_vectors(folder, cut)])
-    rows = (meanings(whole + cut, as_they_are, folder, taught, phrases) - vectors.mean(0)) @ to_row
+    meant = meanings(whole + cut, as_they_are, folder, taught, phrases)
+    near = (meant @ text_vectors(folder, sorted(phrases)).T).amax(1).clamp(min=0)
+    weights = {word: (counts[word] / 1000) ** 0.5 * (nearness / NEAR) ** POWER
+               for word, nearness in zip(whole + cut, near.tolist())}
+    rows = (meant - vectors.mean(0)) @ to_row
     table[[tokens[word][0] for word in whole]] = rows[:len(whole)]
 
     pieces = sorted({piece for word in cut for piece in tokens[word]} - stay)
     place = {piece: k for k, piece in enumerate(pieces)}
     texts = [tokenizer.decoder[piece] for piece in pieces]
     as_words = [text.removesuffix("</w>") if text.endswith("</w>") else "" for text in texts]
-    held = OWN_ROW + np.sqrt([counts.get(word, 0) / 1000 for word in as_words])
+    held = np.array([OWN_ROW + weights.get(word, 0) for word in as_words])
     left, right = np.diag(held), table[pieces].numpy() * held[:, None]
     for word, row in zip(cut, rows[len(whole):]):  # the normal equations of the least squares
-        weight = np.sqrt(counts[word] / 1000)
         wanted = (row - table[[piece for piece in tokens[word] if piece in stay]].sum(0)).numpy()
         parts = [place[piece] for piece in tokens[word] if piece in place]
         for part in parts:
-            right[part] += weight * wanted
-            np.add.at(left[part], parts, weight)
+            right[part] += weights[word] * wanted
+            np.add.at(left[part], parts, weights[word])
     table[pieces] = torch.from_numpy(np.linalg.solve(left, right)).float()
     return model
