@@ -3,8 +3,8 @@
 labels.csv has a line per face: pool and number (see pools.py, so that anyone can draw the face and look again) and a
 choice for each attribute. The faces were looked at on sheets of 36, at 220 px. looked_again.csv has more looks at the
 test faces, each without knowing the others: two for nine attributes at the first 324, one for all at the 576 that were
-added later. 146 faces that a probe took for redheads were looked at for their hair alone, by two who did not know each other's
-labels; those on which both agree are kept. "?" where it could not be told, nothing where it was not asked.
+added later. 146 faces that a probe took for redheads were looked at for their hair alone, by two who did not know each
+other's labels; those on which both agree are kept. "?" where it could not be told, nothing where it was not asked.
 """
 
 import csv
