@@ -82,6 +82,11 @@ def senses():
     return result
 
 
+def nearness_to(phrases, vectors, folder):
+    """The cosine of each of `vectors` [N, 384] with what captions say that lies nearest, [N]."""
+    return (vectors @ text_vectors(folder, sorted(phrases)).T).amax(1)
+
+
 def meanings(words, vectors, folder, taught, phrases):
     """Vectors of words that captions lack, drawn to what WordNet says of them: unit length, [N, 384].
 
@@ -99,7 +104,7 @@ def meanings(words, vectors, folder, taught, phrases):
                     for text in (*sense.words, sense.definition, *sense.above)})
     place = {text: k for k, text in enumerate(texts)}
     of_text = text_vectors(folder, texts)
-    nearness = (of_text @ text_vectors(folder, sorted(phrases)).T).amax(1)
+    nearness = nearness_to(phrases, of_text, folder)
 
     result = vectors.clone()
     for k, (word, one, several) in enumerate(zip(words, singular, candidates)):
@@ -141,7 +146,7 @@ def teach_words(model, folder, taught, phrases, at_least=AT_LEAST):
     to_row = torch.linalg.lstsq(vectors - vectors.mean(0), table).solution
     as_they_are = torch.cat([vectors[[tokens[word][0] for word in whole]], text_vectors(folder, cut)])
     meant = meanings(whole + cut, as_they_are, folder, taught, phrases)
-    near = (meant @ text_vectors(folder, sorted(phrases)).T).amax(1).clamp(min=0)
+    near = nearness_to(phrases, meant, folder).clamp(min=0)
     weights = {word: (counts[word] / 1000) ** 0.5 * (nearness / NEAR) ** POWER
                for word, nearness in zip(whole + cut, near.tolist())}
     rows = (meant - vectors.mean(0)) @ to_row

@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch.nn.utils import parameters_to_vector
 
+from . import runs
 from .checkpoints import add_readouts, fill, load_generator, read_safetensors, read_torch, save_module
 from .clip_model import CLIP, ClipModel, published_clip
 from .encoder import Encoder
@@ -150,7 +152,7 @@ class Domain:
     licence: str
     classifier: AttributeClassifier | None = None  # judges edits, never drives one; None where there is no such judge
     clip_name: str = "its own"  # or which of OpenAI's
-    clip_fingerprint: str = ""  # sha256 of its own CLIP's file, or which of OpenAI's: a sweep belongs to one CLIP
+    clip_fingerprint: str = ""  # of its own CLIP's image half, which is all that a sweep asks, or which of OpenAI's
     samples: tuple[Path, ...] = ()  # pictures that stand in for a user's own
     sweep: tuple[Source, ...] = ()  # the authors' own sweep, where they published it
     e4e: tuple[Source, ...] = ()  # an encoder as published
@@ -293,12 +295,13 @@ def _load_embedded(folder, device, clip=None):
     if card.get("draw"):  # what is drawn small is drawn often: in half precision where the device computes with it
         generator.precision, generator.precision_from, generator.full_exact = half_type(device), 8, True
     vectors = card["gallery"] if clip is None else None
+    clip_model = _published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))
     return Domain(
         name=folder.name, generator=generator.to(device),
-        clip=(_published_clip(clip) if clip else ClipModel(network("clip", CLIP), frozenset(card["words"]))).to(device),
+        clip=clip_model.to(device),
         identity=network("identity", IdentityNetwork), classifier=network("classifier", AttributeClassifier),
         encoder=network("encoder", Encoder), clip_name=clip or Domain.clip_name,
-        clip_fingerprint=clip or card["sha256"]["clip"],
+        clip_fingerprint=clip or runs.fingerprint(parameters_to_vector(clip_model.model.visual.parameters())),
         rows=_rows(generator, card["split"]), fingerprint=fingerprint,
         neutral=card["neutral"], prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), draw=card.get("draw"),

@@ -101,6 +101,6 @@ class Run:
         self.best = parts["best"]
 
 
-def fingerprint(latents):
-    """A short name for a set of latents: equal sets have equal names."""
-    return hashlib.sha256(latents.cpu().numpy().tobytes()).hexdigest()[:16]
+def fingerprint(values):
+    """A short name for a tensor of latents or weights: equal ones have equal names."""
+    return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()[:16]
