@@ -1,6 +1,6 @@
 """What the recipes write into a domain's card, domain.json; the rest (settings, prompts, licence) is kept by hand.
 
-python data/cards.py faces        makes the gallery anew: what CLIP and the identity network see in its random faces
+python data/cards.py faces        makes the gallery anew: what CLIP and the identity network see in random faces
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
+KEPT = 2000  # of a gallery's vectors: enough to know how well a sentence is met, in half a megabyte
 sys.path.insert(0, str(DATA.parent))
 
 
@@ -29,14 +30,14 @@ def hashes(folder, parts):
 
 
 def write_gallery(name):
-    """Compute `latents.gallery` of an embedded domain, and keep its vectors beside the networks."""
+    """Compute `latents.gallery` of an embedded domain, and keep it beside the networks."""
     from helpers.checkpoints import save_tensors
     from helpers.domains import load_domain
     from helpers.latents import gallery
     folder = DATA / name
     update(folder, gallery=None)
-    vectors = {network: part.half() for network, part in gallery(load_domain(name, "cpu"))[1].items()}
-    save_tensors(folder / "gallery.safetensors", vectors)
+    found = gallery(load_domain(name, "cpu"))
+    save_tensors(folder / "gallery.safetensors", {**found, "clip": found["clip"][:KEPT].half()})
     update(folder, gallery=["gallery.safetensors", hashes(folder, ["gallery"])["gallery"]])
 
 

@@ -1,6 +1,7 @@
 """The mappers that come with a domain, trained by notebook 2's own code: into data/<domain>/mappers/.
 
-python data/mappers.py faces        those of its card; a run that was cut goes on from its file in build/mappers
+python data/mappers.py faces        those of its card, with the networks named there (of faces, colours alone need the fine
+                                    one); a run that was cut goes on from its file in build/mappers
 """
 
 import json
@@ -19,12 +20,12 @@ from helpers.methods import train_mapper  # noqa: E402
 def main(name):
     domain, work = load_domain(name, "cpu"), ROOT / "build" / "mappers" / name
     latents = training_latents(domain)
-    for prompt in json.loads((DATA / name / "domain.json").read_text("utf-8"))["mappers"]:
+    for prompt, networks in json.loads((DATA / name / "domain.json").read_text("utf-8"))["mappers"].items():
         path = mapper_path(domain, prompt)
         if path.exists():
             continue
         started, run = time.time(), work / path.with_suffix(".run").name
-        mapper, history = train_mapper(domain, prompt, latents, path=run)
+        mapper, history = train_mapper(domain, prompt, latents, networks=networks, path=run)
         save_mapper(path, mapper, domain, prompt)
         run.unlink(missing_ok=True)
         print(f"{prompt}: held-out loss {history['held_out'][0]:.3f} -> {min(history['held_out']):.3f}, "

@@ -160,7 +160,7 @@ class Domain:
     align: bool = False  # are its pictures faces, cut out as FFHQ's are?
     draw: int | None = None  # the side that long runs draw at, where the generator can stop early
     settings: Settings = None
-    gallery: dict[str, torch.Tensor] | None = None  # the vectors of `latents.gallery`, where they come along
+    gallery: dict[str, torch.Tensor] | None = None  # `latents.gallery`, where it comes along
     asked: dict[str, tuple] = field(default_factory=dict)  # what a prompt asks for: {prompt: (attribute, choices)}
     related: dict[str, tuple] = field(default_factory=dict)  # see `judging.judge`
     hidden: dict[str, tuple] = field(default_factory=dict)

@@ -51,39 +51,41 @@ def w_space(generator):
 GALLERY_SEED = 77
 
 
+def linear_model(v, vectors, ridge):
+    """How a network's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
+
+    Ridge regression over random images: one linear map in place of the generator and the network.
+
+    Args: v: where the images lie, [N, K] in standard deviations; vectors: [N, D]; ridge: in images.
+    """
+    v, vectors = v - v.mean(dim=0), vectors - vectors.mean(dim=0)
+    return torch.linalg.solve(v.T @ v + ridge * torch.eye(v.shape[1], device=v.device), v.T @ vectors).T
+
+
 @lru_cache(maxsize=2)
 @torch.no_grad()
 def gallery(domain):
-    """Random faces, so that a sentence can be looked up among them: w [N, w_dim], and {network: unit vectors [N, D]}.
+    """Random images, so that a sentence can be looked up among them.
 
-    The networks are "clip" and, where changing the person has a price, "identity". How many faces, and their
-    truncation, are settings. The vectors come with the embedded domains; with another CLIP they are computed once, at
-    `domain.draw`.
+    How many, and their truncation, are settings. The embedded domains bring all of it along, the vectors of some of
+    their images only; with another CLIP it is computed once, at `domain.draw`.
+
+    Returns: {"clip": CLIP's unit vectors [N, D], "clip model": `linear_model` [D, K]} and, where changing the person
+        has a price, "identity model", that of the identity network.
     """
+    if domain.gallery is not None:
+        return {name: part.to(domain.device, torch.float32) for name, part in domain.gallery.items()}
     settings = domain.settings.gallery
     w = random_w_plus(domain, settings.samples, GALLERY_SEED, truncation=settings.psi)[:, 0]
-    if domain.gallery is not None:
-        return w, {network: vectors.to(w) for network, vectors in domain.gallery.items()}
     networks, parts = {"clip": domain.clip.encode_image}, []
     if settings.identity and domain.identity is not None:
         networks["identity"] = domain.identity
-    for part in w.split(50):
+    for part in w.split(20):
         image = domain.generator(domain.generator.broadcast(part), resolution=domain.draw)
         parts.append([network(image) for network in networks.values()])
-    return w, dict(zip(networks, map(torch.cat, zip(*parts))))
-
-
-@lru_cache(maxsize=4)
-def linear_model(domain, network):
-    """How a network's vector moves [D, K] with a step of one standard deviation along each of W's first axes.
-
-    Ridge regression over the gallery: one linear map in place of the generator and the network ("clip" or "identity").
-    """
-    settings, (w, vectors) = domain.settings.gallery, gallery(domain)
-    v, features = w_space(domain.generator).position(w, settings.axes), vectors[network]
-    v, features = v - v.mean(dim=0), features - features.mean(dim=0)
-    ridge = settings.ridge * torch.eye(v.shape[1], device=v.device)
-    return torch.linalg.solve(v.T @ v + ridge, v.T @ features).T
+    vectors, v = dict(zip(networks, map(torch.cat, zip(*parts)))), w_space(domain.generator).position(w, settings.axes)
+    models = {f"{network} model": linear_model(v, seen, settings.ridge) for network, seen in vectors.items()}
+    return {"clip": vectors["clip"], **models}
 
 
 def gain(domain, direction):
@@ -91,7 +93,7 @@ def gain(domain, direction):
 
     In CLIP's cosine; at least a thousandth, since the neutral sentence itself gains nothing.
     """
-    score = gallery(domain)[1]["clip"] @ direction
+    score = gallery(domain)["clip"] @ direction
     best = score.topk(round(domain.settings.gallery.share * len(score))).values
     return max((best.mean() - score.mean()).item(), 1e-3)
 
@@ -103,12 +105,12 @@ def suggestion(domain, direction):
     likeliest (short) and moves little sideways: what else the sentence's faces have in common is held fixed. Where
     changing the person has a price, it also moves the identity network's vector little.
     """
-    settings, model = domain.settings.gallery, linear_model(domain, "clip")
+    settings, model = domain.settings.gallery, gallery(domain)["clip model"]
     along = direction @ model
     sideways = model - direction[:, None] * along
     price = torch.eye(len(along), device=along.device) + settings.sideways * sideways.T @ sideways
     if settings.identity and domain.identity is not None:
-        person = linear_model(domain, "identity")
+        person = gallery(domain)["identity model"]
         price = price + settings.identity * person.T @ person
     step = torch.linalg.solve(price, along)
     return step * gain(domain, direction) / (along @ step).clamp(min=1e-12)  # the neutral sentence asks for no step
@@ -116,6 +118,6 @@ def suggestion(domain, direction):
 
 def missing(domain, direction, image):
     """How much of a sentence's gain each image [N, 3, R, R] still lacks: 1 as a random face has it, or less -> [N]."""
-    average = (gallery(domain)[1]["clip"] @ direction).mean()
+    average = (gallery(domain)["clip"] @ direction).mean()
     had = (domain.clip.encode_image(image) @ direction - average) / gain(domain, direction)
     return (1 - had).clamp(domain.settings.gallery.least, 1)

@@ -20,7 +20,7 @@ class Encoding:
 class Gallery:
     """`latents.gallery` and `latents.suggestion`: random images, and what a sentence makes of them."""
 
-    samples: int
+    samples: int  # random images
     psi: float  # their truncation
     share: float  # of them that count as fitting a sentence
     axes: int  # how many of W's principal axes a suggestion uses

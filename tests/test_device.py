@@ -35,8 +35,8 @@ def gpu():
         few = replace(domain.settings.directions, gradient_images=4)
         domain.settings = replace(domain.settings, directions=few)
         one, two, three = optimization, mapper, directions
-        for module in (latents.w_space, latents.gallery, latents.linear_model,
-                       three.style_statistics, three.relevance_of, three.derivative_lengths, sweeps.find_sweep):
+        for module in (latents.w_space, latents.gallery, three.style_statistics, three.relevance_of,
+                       three.derivative_lengths, sweeps.find_sweep):
             module.cache_clear()
         # safetensors takes a GPU's tensors as they are; of a pretended one it cannot read the memory.
         patch.setattr(checkpoints, "save", lambda tensors, header: save(

@@ -12,7 +12,7 @@ from helpers.inversion import invert
 from helpers.judging import judge
 from helpers.latents import random_w_plus
 from helpers.mapper_files import find_mapper
-from helpers.methods import apply_mapper, global_direction, optimize_latent, train_mapper
+from helpers.methods import alpha_for, apply_mapper, global_direction, optimize_latent, train_mapper
 from helpers.stylegan2 import HalfPrecision
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -91,7 +91,7 @@ def test_edits(domain, gpu):
         "method 2": gpu.generator(apply_mapper(gpu, find_mapper(gpu, PROMPT), source)),
         "method 2, trained here": gpu.generator(apply_mapper(gpu, mapper, source)),
         "method 3": gpu.generator.synthesize(
-            s + gpu.settings.directions.alpha * global_direction(gpu, gpu.neutral, PROMPT))}
+            s + alpha_for(gpu, s, gpu.neutral, PROMPT) * global_direction(gpu, gpu.neutral, PROMPT))}
     for name, after in edits.items():
         verdict = judge(gpu, before, after.detach(), PROMPT)
         assert verdict.success > 0.6 and verdict.unchanged > 0.85, f"{name}: {verdict}"

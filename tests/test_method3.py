@@ -72,21 +72,35 @@ def test_the_default_edits_faces_it_never_saw(domain, method3):
         s = domain.generator.styles(random_w_plus(domain, 24, seed=99))
         before, verdicts = domain.generator.synthesize(s), []
         for prompt in (GLASSES, "a person with a beard", "an angry person", "a person with purple hair"):
-            step = domain.settings.directions.alpha * method3.global_direction(domain, domain.neutral, prompt)
+            step = method3.alpha_for(domain, s, domain.neutral, prompt) * method3.global_direction(
+                domain, domain.neutral, prompt)
             verdicts.append(judge(domain, before, domain.generator.synthesize(s + step), prompt))
             assert verdicts[-1].success >= 0.55 and verdicts[-1].unchanged >= 0.85, (prompt, verdicts[-1])
     assert summary(verdicts)[0] >= 0.75
 
 
+def test_alpha_is_less_for_who_shows_it_already(domain, method3):
+    with torch.no_grad():
+        s = domain.generator.styles(random_w_plus(domain, 12, seed=99))
+        seen = domain.classifier.read(domain.generator.synthesize(s))["glasses"][0]
+        shows = seen != domain.classifier.attributes["glasses"].index("none")
+        alpha = method3.alpha_for(domain, s, domain.neutral, GLASSES)[:, 0]
+    most, settings = domain.settings.directions.alpha, domain.settings
+    assert shows.any() and alpha[shows].mean() < alpha[~shows].mean() - 0.3 * most, (shows, alpha)
+    assert (alpha <= most).all() and (alpha >= settings.gallery.least * most).all()
+
+
 def test_two_sets_of_random_faces_give_one_direction(domain, monkeypatch):
-    """The first and the second half of the gallery."""
-    w, vectors = latents.gallery(domain)
-    found = []
-    for half in (slice(0, None, 2), slice(1, None, 2)):
-        monkeypatch.setattr(latents, "gallery", lambda domain, half=half: (w[half], {"clip": vectors["clip"][half]}))
-        monkeypatch.setattr(latents, "linear_model", latents.linear_model.__wrapped__)
+    """Linear models of one thousand faces each, and of neither of those that came along."""
+    generator, known, found = domain.generator, latents.gallery(domain), []
+    for seed in (1, 2):
+        w = random_w_plus(domain, 1000, seed, domain.settings.gallery.psi)[:, 0]
+        v = latents.w_space(generator).position(w, domain.settings.gallery.axes)
+        with torch.no_grad():
+            seen = torch.cat([domain.clip.encode_image(generator(generator.broadcast(part))) for part in w.split(100)])
+        model = latents.linear_model(v, seen, domain.settings.gallery.ridge)
+        monkeypatch.setattr(latents, "gallery", lambda domain, model=model: {**known, "clip model": model})
         found.append([latents.suggestion(domain, text_direction(domain, prompt)) for prompt in domain.prompts])
-        monkeypatch.undo()
     cosines = [F.cosine_similarity(one, two, dim=0).item() for one, two in zip(*found)]
     assert sum(cosines) / len(cosines) >= 0.8, cosines
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers.domains import DATA
-from helpers.latents import random_w_plus, suggestion, w_space
+from helpers.latents import missing, random_w_plus, suggestion, w_space
 from helpers.stylegan2 import half_type
 from helpers.sweeps import find_sweep, visit
 
@@ -184,3 +184,11 @@ def global_direction(domain, neutral, target, *, method=None, threshold=None, ch
     if threshold is None:
         threshold = threshold_for(relevance, channels)
     return select(relevance, threshold) * style_statistics(domain)[1]
+
+
+@torch.no_grad()
+def alpha_for(domain, s, neutral, target):
+    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what it lacks of the target."""
+    image = domain.generator.synthesize(s, resolution=domain.draw)
+    lacks = missing(domain, text_difference(domain, neutral, target), image)
+    return domain.settings.directions.alpha * lacks[:, None]

@@ -2,6 +2,7 @@
 
 import ipywidgets as widgets
 
+from ..methods import alpha_for
 from ..settings import PAPER_DIRECTIONS
 from .panel import FacePanel
 from .widgets import FULL, LABEL, button, set_slider, slider
@@ -22,6 +23,7 @@ class GlobalPanel(FacePanel):
 
     def __init__(self, domain, invert, global_direction, *, folder="."):
         self.direction, self._step = global_direction, None
+        self._suits = None  # the face and the sentences that alpha was looked up for, and the alpha
         self.kept = []  # (sentence, alpha * direction) of each edit below this one
         self._ours = domain.settings.directions
         methods = [self._ours.method, *(method for method in METHODS if method != self._ours.method)]
@@ -90,10 +92,19 @@ class GlobalPanel(FacePanel):
         self._step = self._direction(prompt, method, self._selector(method).value)
         self._prompt, self._with = prompt, method
         kept = f" on top of {', '.join(sentence for sentence, _ in self.kept)}" if self.kept else ""
-        known = self.chosen is not None and self.chosen.w_plus is not None
-        ask = "move alpha" if known else "Run finds the latent of this picture first"
-        self.say(f"{self.title}{kept}, {int((self._step != 0).sum())} channels: {ask}. "
+        self.say(f"{self.title}{kept}, {int((self._step != 0).sum())} channels: {self._advice(prompt, method)}. "
                  f"{self.domain.clip.caution(prompt)}")
+
+    def _advice(self, prompt, method):
+        if not self.ready():
+            return "Run finds the latent of this picture first"
+        if method != "samples":  # the paper's alpha is one for all
+            return "move alpha"
+        asked = self.chosen, tuple(sentence for sentence, _ in self.kept), self.neutral.value, prompt
+        if self._suits is None or self._suits[0] != asked:  # not for every move of a slider
+            with MODELS.for_picture():
+                self._suits = asked, alpha_for(self.domain, self._below(), self.neutral.value, prompt).item()
+        return f"move alpha; about {self._suits[1]:.1f} suits this face"
 
     def _direction(self, prompt, method, left):
         with MODELS.for_picture():
@@ -110,11 +121,13 @@ class GlobalPanel(FacePanel):
     def blended(self, strength, resolution=None):
         return self._stepped(strength, self._step, resolution)
 
+    def _below(self):
+        """s [1, S] of the face on show with the kept edits."""
+        return self.domain.generator.styles(self.chosen.w_plus) + sum(kept for _, kept in self.kept)
+
     def _stepped(self, strength, step, resolution):
         """The image at a strength, with the kept edits below it; 0 without any is the source."""
-        generator = self.domain.generator
-        s = generator.styles(self.chosen.w_plus) + sum(kept for _, kept in self.kept)
-        return generator.synthesize(s + strength * step, resolution=resolution)
+        return self.domain.generator.synthesize(self._below() + strength * step, resolution=resolution)
 
     def strengths(self):
         alpha = abs(self.strength.value) or self._of(self._with).alpha

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "data" / "avatars" / "recipe")]
+sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "data" / "avatars" / "recipe")]
 
 from helpers import images, judging  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.inversion import invert  # noqa: E402
 from helpers.mapper_files import find_mapper, training_latents  # noqa: E402
-from helpers.methods import apply_mapper, global_direction, optimize_latent, sweep, train_mapper  # noqa: E402
+from helpers.methods import alpha_for, apply_mapper, global_direction, optimize_latent, sweep, train_mapper  # noqa: E402
 from helpers.settings import PAPER_DIRECTIONS  # noqa: E402
 
 
@@ -42,17 +42,18 @@ def method_2(domain, latents, prompt):
     return apply_mapper(domain, mapper, latents)
 
 
-def method_3(domain, latents, prompt, alpha=None, **options):
-    direction = global_direction(domain, domain.neutral, prompt, **options)
-    return domain.generator.styles(latents) + (alpha or domain.settings.directions.alpha) * direction
+def method_3(domain, latents, prompt):
+    s = domain.generator.styles(latents)
+    return s + alpha_for(domain, s, domain.neutral, prompt) * global_direction(domain, domain.neutral, prompt)
 
 
-def method_3_sweep(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=PAPER_DIRECTIONS.alpha, channels=20, method="sweep")
+def method_3_sweep(domain, latents, prompt, method="sweep"):
+    return domain.generator.styles(latents) + PAPER_DIRECTIONS.alpha * global_direction(
+        domain, domain.neutral, prompt, channels=20, method=method)
 
 
 def method_3_gradient(domain, latents, prompt):
-    return method_3(domain, latents, prompt, alpha=PAPER_DIRECTIONS.alpha, channels=20, method="gradient")
+    return method_3_sweep(domain, latents, prompt, "gradient")
 
 
 # Sentences not asked before, for timing a new one.

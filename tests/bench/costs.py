@@ -28,7 +28,7 @@ from helpers.clip_model import ClipModel  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.judging import judge, summary  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
-from helpers.methods import global_direction, optimize_latent  # noqa: E402
+from helpers.methods import alpha_for, global_direction, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, swept_channels  # noqa: E402
 from helpers.methods.mapper import LatentMapper, paper_objective  # noqa: E402
 from helpers.settings import PAPER_MAPPER  # noqa: E402
@@ -209,8 +209,8 @@ def same(domain):
         return torch.cat([generator.styles(optimize_latent(domain, part, prompt)[0]) for part in w_plus.split(PART)])
 
     def by_3(w_plus, prompt):
-        return generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
-            domain, domain.neutral, prompt)
+        s = generator.styles(w_plus)
+        return s + alpha_for(domain, s, domain.neutral, prompt) * global_direction(domain, domain.neutral, prompt)
 
     def edited(method, w_plus):
         return {prompt: drawn(method(w_plus, prompt).detach()) for prompt in PROMPTS}

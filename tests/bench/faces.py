@@ -37,7 +37,7 @@ from helpers.inversion import invert  # noqa: E402
 from helpers.judging import judge, summary  # noqa: E402
 from helpers.latents import random_w_plus, suggestion, w_space  # noqa: E402
 from helpers.mapper_files import find_mapper  # noqa: E402
-from helpers.methods import apply_mapper, global_direction, optimization, optimize_latent  # noqa: E402
+from helpers.methods import alpha_for, apply_mapper, global_direction, optimization, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, threshold_for  # noqa: E402
 from helpers.methods.mapper import new_mapper, start_at_suggestion  # noqa: E402
 from helpers.methods.optimization import optimize_ours, optimize_paper  # noqa: E402
@@ -58,6 +58,11 @@ def method_2(domain, w_plus, prompt):
 
 
 def method_3(domain, w_plus, prompt):
+    s = domain.generator.styles(w_plus)
+    return s + alpha_for(domain, s, domain.neutral, prompt) * global_direction(domain, domain.neutral, prompt)
+
+
+def one_alpha(domain, w_plus, prompt):
     return domain.generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
         domain, domain.neutral, prompt)
 
@@ -159,6 +164,7 @@ ABLATION = {
     "3 · the paper's sweep": paper_direction,
     "3 · gradient": gradient_direction,
     "3 · recommended": method_3,
+    "3 · one alpha for all": one_alpha,
     "3 · no price on the person": careless(method_3),
     "1 · equation (1), 100 steps": equation_1,  # takes as long as all others together
 }

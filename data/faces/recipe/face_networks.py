@@ -144,7 +144,27 @@ def identity(pixels, descriptors, folder, *, seed=41, steps=6000, batch=48):
         loss.backward()
         return loss
 
-    return load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps).cpu()
+    model = load_or_train(folder / "identity", model, optimizer, step, batches(count, batch, seed), steps).cpu()
+    return with_some_mean(model, descriptors)
+
+
+SOME = 0.1  # the judge's faces: area under the ROC curve 0.971 with none, 0.976 with 0.1 to 0.3, 0.975 with 0.4
+
+
+@torch.no_grad()
+def with_some_mean(model, descriptors):
+    """The identity network with a share of what all faces have in common put back into its vectors.
+
+    It was taught directions from the mean descriptor on, but dlib's rule is a distance between descriptors: two faces
+    that are both nearly average are near each other, wherever they lie from there. A cosine with some of the mean left
+    in agrees better.
+    """
+    last = model.output_layer[-1]
+    length = (last.weight.square() + last.bias.square()).sum().sqrt()  # of a vector before it is normalised
+    mean = descriptors.mean(0)
+    mean = torch.from_numpy(mean / np.linalg.norm(descriptors - mean, axis=1).mean()).float()
+    last.bias += SOME * length * mean
+    return model
 
 
 def encoder(pixels, w, w_avg, folder, *, seed=51, steps=700, batch=48):

@@ -1,5 +1,6 @@
 """Remake data/faces from nothing: `make models-faces`, hours on two cores. Interrupted, it goes on from build/faces."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ from helpers.stylegan2 import half_type  # noqa: E402
 from helpers.sweeps import keep_sweep  # noqa: E402
 
 WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
+# Trainings by labels: with other labels they begin anew.
+LABELLED = WORK / f"labels-{hashlib.sha256(face_labels.TABLE.read_bytes()).hexdigest()[:12]}"
 DESCRIBED = 336  # faces whose descriptors are kept at a time
 SAMPLE_SEED, SAMPLES = 5005, 16
 # Words of captions that say nothing of a face: a reader is not told that the small CLIP has met them.
@@ -125,19 +128,19 @@ def write_samples(generator):
 
 def main(parts):
     torch.manual_seed(0)
-    WORK.mkdir(parents=True, exist_ok=True)
+    LABELLED.mkdir(parents=True, exist_ok=True)
     generator = readouts(load_generator(fetch((RANDOM_FACE,))))
     pixels, labels, w = faces(generator, "train")
     if "identity" in parts:
         model = face_networks.identity(*described(generator), WORK)
         save_module(DATA / "identity.safetensors", model, half=True)
     if "clip" in parts:
-        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, WORK), half=True)
+        save_module(DATA / "clip.safetensors", face_networks.clip(pixels, labels, LABELLED), half=True)
     if "encoder" in parts:
         model = face_networks.encoder(pixels[:len(w)], w, generator.w_avg.cpu(), WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
     if "judge" in parts:
-        model = face_networks.judge(*faces(generator, "judge")[:2], WORK)
+        model = face_networks.judge(*faces(generator, "judge")[:2], LABELLED)
         save_module(DATA / "classifier.safetensors", model, half=True)
     if "card" in parts:
         write_samples(generator)
