@@ -23,7 +23,7 @@ class GlobalPanel(FacePanel):
 
     def __init__(self, domain, invert, global_direction, *, folder="."):
         self.direction, self._step = global_direction, None
-        self._suits = None  # the face and the sentences that alpha was looked up for, and the alpha
+        self._suits = (), None, None  # face and sentences, and the kept edits, that alpha was looked up for; alpha
         self.kept = []  # (sentence, alpha * direction) of each edit below this one
         self._ours = domain.settings.directions
         methods = [self._ours.method, *(method for method in METHODS if method != self._ours.method)]
@@ -100,11 +100,12 @@ class GlobalPanel(FacePanel):
             return "Run finds the latent of this picture first"
         if method != "samples":  # the paper's alpha is one for all
             return "move alpha"
-        asked = self.chosen, tuple(sentence for sentence, _ in self.kept), self.neutral.value, prompt
-        if self._suits is None or self._suits[0] != asked:  # not for every move of a slider
+        asked = self.chosen, self.neutral.value, prompt
+        if self._suits[0] != asked or self._suits[1] is not self.kept:  # not for every move of a slider
             with MODELS.for_picture():
-                self._suits = asked, alpha_for(self.domain, self._below(), self.neutral.value, prompt).item()
-        return f"move alpha; about {self._suits[1]:.1f} suits this face"
+                alpha = alpha_for(self.domain, self._below(), self.neutral.value, prompt).item()
+            self._suits = asked, self.kept, alpha
+        return f"move alpha; about {self._suits[2]:.1f} suits this face"
 
     def _direction(self, prompt, method, left):
         with MODELS.for_picture():
