@@ -104,8 +104,9 @@ def select(relevance, threshold):
     """
     kept = torch.where(relevance.abs() >= threshold, relevance, 0)
     if not kept.any():
-        raise ValueError(f"A threshold of {threshold:.2f} leaves no channel: the largest that leaves 20 is "
-                         f"{math.floor(threshold_for(relevance, 20) * 100) / 100:.2f}.")
+        few = min(20, len(relevance))
+        raise ValueError(f"A threshold of {threshold:.2f} leaves no channel: the largest that leaves {few} "
+                         f"is {math.floor(threshold_for(relevance, few) * 100) / 100:.2f}.")
     return kept / kept.abs().max()
 
 

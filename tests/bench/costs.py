@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from bench import NEW  # noqa: E402
+from bench import NEW, method_3  # noqa: E402
 from bench import median_seconds as median_of  # noqa: E402
 from originals import DEVICE, equation_1_step, ffhq_generator, large_networks  # noqa: E402
 
@@ -28,7 +28,7 @@ from helpers.clip_model import ClipModel  # noqa: E402
 from helpers.domains import load_domain  # noqa: E402
 from helpers.judging import judge, summary  # noqa: E402
 from helpers.latents import random_w_plus  # noqa: E402
-from helpers.methods import alpha_for, global_direction, optimize_latent  # noqa: E402
+from helpers.methods import global_direction, optimize_latent  # noqa: E402
 from helpers.methods.directions import relevance_of, swept_channels  # noqa: E402
 from helpers.methods.mapper import LatentMapper, paper_objective  # noqa: E402
 from helpers.settings import PAPER_MAPPER  # noqa: E402
@@ -208,15 +208,11 @@ def same(domain):
     def by_1(w_plus, prompt):
         return torch.cat([generator.styles(optimize_latent(domain, part, prompt)[0]) for part in w_plus.split(PART)])
 
-    def by_3(w_plus, prompt):
-        s = generator.styles(w_plus)
-        return s + alpha_for(domain, s, domain.neutral, prompt) * global_direction(domain, domain.neutral, prompt)
-
     def edited(method, w_plus):
         return {prompt: drawn(method(w_plus, prompt).detach()) for prompt in PROMPTS}
 
     found, before = {}, drawn(generator.styles(w_plus).detach())
-    for name, method in (("method 1", by_1), ("method 3", by_3)):
+    for name, method in (("method 1", by_1), ("method 3", partial(method_3, domain))):
         with Exact(generator):
             runs = {"fp32": edited(method, w_plus), f"fp32, w_plus moved by {MOVED}": edited(method, moved)}
         runs["half precision"] = edited(method, w_plus)
