@@ -1,35 +1,45 @@
-# make run | test | test-colab | lab | app | bench | stress | lock | models | models-faces | colab | slides        (installing is part of each, done once, and again when the pins change)
+# make run | test | test-colab | lab | page | bench | stress | lock | models | models-faces | notebooks | export
+# make colab REPO=owner/name | slides | clean
+# Installing is part of each target: done once, and again when the pins change.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
 LOCKED := $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -))
-LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-  --no-annotate --no-header
-# Install what a file of requirements says: by the hashes of its lock file where that is tried, else by its pins.
-install = $(PY) -m pip install -q $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
+LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-annotate --no-header
+# Install what a file of requirements says: by the hashes of its lock file where that is tried, else by
+# its pins. -qq: pip says nothing but errors.
+install = $(PY) -m pip install -qq $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
 
-.PHONY: run test test-colab lab app bench stress lock models models-faces notebooks export colab slides clean
+.PHONY: run test test-colab lab page app bench stress lock models models-faces notebooks export colab \
+  slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
-	$(PY) notebooks/run.py
+	@$(PY) -m helpers.commands.run
 
-# Two files of tests at a time, of one thread each: threads of one process would wait for each other beside other work.
+# Two files of tests at a time, of one thread each: threads of one process would wait for each other
+# beside other work.
 test: export OMP_NUM_THREADS ?= 1
-test: $(VENV)/installed-dev           ## everything that is tested
+test: $(VENV)/installed-dev $(VENV)/installed-page   ## everything that is tested
 	$(PY) -m ruff check .
-	$(PY) notebooks/run.py --solve
+	$(PY) -m helpers.commands.run --solve
 	STYLECLIP_DOMAIN=avatars $(PY) -m pytest -q -n 2 --dist loadfile --nbval-lax tests build/solved
 
-test-colab: $(VENV)-colab/installed   ## the notebooks and the panels under Colab's own versions (needs Python 3.13)
-	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python notebooks/run.py
-	$(VENV)-colab/bin/python -m pytest -q tests/test_panels.py tests/test_colab.py
+test-colab: $(VENV)-colab/installed   ## notebooks and panels with Colab's versions (needs Python 3.13)
+	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python -m helpers.commands.run
+	$(VENV)-colab/bin/python -m pytest -q tests/panels/test_panels.py tests/commands/test_colab.py
 
+# The server takes messages of 10 MB; a photograph of 40 MB comes in one message.
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks/01_latent_optimization.ipynb
+	$(VENV)/bin/jupyter lab notebooks/01_latent_optimization.ipynb \
+	  --ServerApp.tornado_settings="{'websocket_max_message_size': 64_000_000}"
 
-app: $(VENV)/installed                ## notebook 3's panel alone, as a web page
-	$(PY) notebooks/app.py
+page: $(VENV)/installed-page          ## a web page for visitors: make page ARGS="--share --auth USER:WORD"
+	@$(PY) -m helpers.commands.page $(ARGS)
+
+app:
+	@echo "make app is make page now."
 
 # make bench STYLECLIP=FOLDER: with a copy of the authors' code, a step of theirs and of ours in turn, too
 bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/
@@ -37,33 +47,35 @@ bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, i
 	$(PY) tests/bench/costs.py times
 	$(if $(STYLECLIP),$(PY) tests/bench/originals.py --styleclip "$(STYLECLIP)")
 
-stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, a wild visitor, kill -9 (tests/bench/README.md)
+stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, a wild visitor, kill -9
 	$(PY) tests/bench/stress.py
 
-lock: requirements.txt requirements-dev.txt   ## every package that is installed, with hashes, into requirements*.lock
+lock: requirements.txt requirements-dev.txt requirements-page.txt   ## requirements*.lock, with hashes
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install -q uv
+	build/lock/bin/python -m pip install -qq uv
 	build/lock/bin/uv $(LOCK) requirements.txt -o requirements.lock
 	build/lock/bin/uv $(LOCK) -c requirements.lock requirements-dev.txt -o requirements-dev.lock
+	build/lock/bin/uv $(LOCK) -c requirements-dev.lock requirements-page.txt -o requirements-page.lock
 
-models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hours); goes on where it was stopped
-	$(PY) data/avatars/recipe/make.py
+models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hours); cut, it goes on
+	$(PY) -m data.avatars.recipe.make
 
-models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the generator, from labels and nothing else (hours)
-	$(PY) data/faces/recipe/make_faces.py
+models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the generator, from labels (hours)
+	$(PY) -m data.faces.recipe.make
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
-	$(PY) notebooks/run.py --save
+	@$(PY) -m helpers.commands.run --save
 
-export: $(VENV)/installed             ## helpers/methods/ from the notebooks' cells tagged `export`
-	$(PY) notebooks/export.py
+export: $(VENV)/installed             ## helpers/methods/ from the notebooks' tagged cells
+	@$(PY) -m helpers.commands.export
 
 slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
-	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True --SlidesExporter.reveal_width=1500 \
-	  --SlidesExporter.reveal_height=950 --output-dir build/slides notebooks/*.ipynb
+	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True \
+	  --SlidesExporter.reveal_width=1500 --SlidesExporter.reveal_height=950 --output-dir build/slides \
+	  notebooks/*.ipynb
 
-colab: $(VENV)/installed              ## make colab REPO=owner/name: badges and set-up cells say where this lives
-	$(PY) notebooks/colab.py "$(REPO)"
+colab: $(VENV)/installed              ## badges and set-up cells say where this repository lives
+	@$(PY) -m helpers.commands.colab "$(REPO)"
 
 clean:
 	rm -rf build
@@ -71,20 +83,30 @@ clean:
 $(VENV)/installed: requirements.txt requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"Python 3.11, 3.12 or 3.13 is needed, this is {v[0]}.{v[1]}: try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(call install,requirements.txt)
-	@touch $@
-
-$(VENV)-colab/installed: tests/colab-constraints.txt
-	python3.13 -m venv $(VENV)-colab
-	$(VENV)-colab/bin/pip install -q -c $< torch torchvision numpy pillow matplotlib ipywidgets ipykernel safetensors tqdm
-	$(VENV)-colab/bin/pip install -q -c $< clip-anytorch requests platformdirs defusedxml dlib-bin pytorch-optimizer \
-	  nbclient pytest
-	$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3
+	@echo "Installing what the notebooks need into $(VENV) (about 3 minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(call install,requirements.txt)
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt requirements-dev.lock $(VENV)/installed
-	$(call install,requirements-dev.txt)
-	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
+	@echo "Installing what tests and recipes add (about 1 minute, once)"
+	@$(call install,requirements-dev.txt)
+	@command -v chromium >/dev/null || \
+	  (apt-get update -qq && apt-get install -y -qq chromium) >/dev/null 2>&1 || \
 	  echo "Chromium is not here and cannot be installed: the browser tests are skipped."
+	@touch $@
+
+$(VENV)/installed-page: requirements-page.txt requirements-page.lock $(VENV)/installed
+	@echo "Installing what the page adds (about 1 minute, once)"
+	@$(call install,requirements-page.txt)
+	@touch $@
+
+$(VENV)-colab/installed: tests/colab-constraints.txt
+	@echo "Installing Colab's versions into $(VENV)-colab (about 3 minutes, once)"
+	@python3.13 -m venv $(VENV)-colab
+	@$(VENV)-colab/bin/pip install -qq -c $< torch torchvision numpy pillow matplotlib ipywidgets \
+	  ipykernel safetensors tqdm
+	@$(VENV)-colab/bin/pip install -qq -c $< clip-anytorch requests platformdirs defusedxml dlib-bin \
+	  pytorch-optimizer nbclient pytest
+	@$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@

@@ -1,45 +1,56 @@
-"""What the recipes write into a domain's card, domain.json; the rest (settings, prompts, licence) is kept by hand.
+"""What the recipes write into a domain's card, domain.json.
 
-python data/cards.py faces        makes the gallery anew: what CLIP and the identity network see in random faces
+Settings, prompts and licence are kept by hand.
+
+    python -m data.cards faces      computes the linear model of a domain anew
 """
 
+import argparse
 import hashlib
 import json
-import sys
-from pathlib import Path
 
-DATA = Path(__file__).resolve().parent
-KEPT = 2000  # of a gallery's vectors: enough to know how well a sentence is met, in half a megabyte
-sys.path.insert(0, str(DATA.parent))
+from helpers.domains import DATA, EMBEDDED, load_domain
+from helpers.domains.formats.safetensors_files import save_tensors
+from helpers.methods.linear_model import fit_linear_model
+
+# CLIP's vectors that are kept with a linear model: enough to know how well images fit a sentence,
+# in half a megabyte.
+KEPT = 2000
+SEEN_BY_THE_MODEL = ("clip", "identity", "generator", "readouts")
 
 
 def update(folder, **entries):
-    """Set entries of a card. What a new network makes worthless, the old gallery, is dropped."""
+    """Set entries of a card. Where a network that its linear model saw is new, that is dropped."""
     path = folder / "domain.json"
     before = json.loads(path.read_text("utf-8"))
     card = before | entries
-    seen_by = ("clip", "identity", "generator", "readouts")
-    if any(card["sha256"].get(part) != before["sha256"].get(part) for part in seen_by):
-        card["gallery"] = None
+    for part in SEEN_BY_THE_MODEL:
+        if card["sha256"].get(part) != before["sha256"].get(part):
+            card["linear_model"] = None
     path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def hashes(folder, parts):
     """{part: sha256 of its file}."""
-    return {part: hashlib.sha256((folder / f"{part}.safetensors").read_bytes()).hexdigest() for part in parts}
+    return {part: sha256(folder / f"{part}.safetensors") for part in parts}
 
 
-def write_gallery(name):
-    """Compute `latents.gallery` of an embedded domain, and keep it beside the networks."""
-    from helpers.checkpoints import save_tensors
-    from helpers.domains import load_domain
-    from helpers.latents import gallery
+def sha256(path):
+    """The sha256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_linear_model(name):
+    """Compute the linear model of an embedded domain, and keep it beside the networks."""
     folder = DATA / name
-    update(folder, gallery=None)
-    found = gallery(load_domain(name, "cpu"))
-    save_tensors(folder / "gallery.safetensors", {**found, "clip": found["clip"][:KEPT].half()})
-    update(folder, gallery=["gallery.safetensors", hashes(folder, ["gallery"])["gallery"]])
+    path = folder / "linear_model.safetensors"
+    update(folder, linear_model=None)
+    tensors = fit_linear_model(load_domain(name, "cpu"))
+    save_tensors(path, {**tensors, "clip": tensors["clip"][:KEPT].half()})
+    update(folder, linear_model=[path.name, sha256(path)])
 
 
 if __name__ == "__main__":
-    write_gallery(sys.argv[1])
+    parser = argparse.ArgumentParser(description="Compute the linear model of a domain anew.")
+    parser.add_argument("domain", choices=EMBEDDED)
+    write_linear_model(parser.parse_args().domain)

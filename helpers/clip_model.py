@@ -1,158 +1,210 @@
-"""CLIP (Radford et al., arXiv 2103.00020): OpenAI's `clip.model.CLIP` behind two functions with unit vectors."""
+"""CLIP (Radford et al., arXiv 2103.00020): OpenAI's network, with unit vectors as its results."""
 
-import importlib
-import importlib.util
+import re
 import sys
+import unicodedata
 import warnings
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 
-from .checkpoints import what_does_not_fit
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the colours of CLIP's training images, 0 to 1
+STD = (0.26862954, 0.26130258, 0.27577711)
+CONTEXT = 77  # tokens that CLIP reads
+WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
+FUNCTION_WORDS = frozenset(
+    "a an and are as at be by for from has have he her him his in is it its no not of on or she "
+    "someone that the their them they this to very wears who with without".split())
+ALIKE = 0.6  # cosine from which an unknown word acts like a known one, looked at for 30 sentences
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 
+def _openai_module(name):
+    """The module `clip/<name>.py` of OpenAI's package, as `helpers.clip_model.<name>`.
 
-class _LazyPackage(ModuleType):
-    """The `clip` package, whose own code runs at the first use of one of its functions.
+    `import clip` takes 1.9 s on two cores, 1.6 s of it for torchvision, which nothing here needs,
+    and prints a warning that pkg_resources is deprecated. The two modules that are needed stand
+    alone and take 0.04 s. Pickle finds their classes under this name, in any process.
 
-    It imports torchvision for a preprocessing we do not use, and with that three seconds of torch's compiler; its
-    modules `clip.model` and `clip.simple_tokenizer` need none of it.
+    Raises: ImportError if the package is missing.
     """
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self.__class__ = ModuleType
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
-
-
-def _import_clip():
-    if "clip" not in sys.modules:
-        spec = importlib.util.find_spec("clip")
-        places = spec.submodule_search_locations if spec else None
-        if not any(Path(place, "simple_tokenizer.py").exists() for place in places or []):
-            raise ImportError('OpenAI\'s CLIP is missing: pip install "clip-anytorch" ("clip" is something else).')
-        package = sys.modules["clip"] = _LazyPackage("clip")
-        package.__spec__, package.__path__, package.__file__ = spec, spec.submodule_search_locations, spec.origin
-        package.__package__ = "clip"
-    return importlib.import_module("clip.model").CLIP, importlib.import_module("clip.simple_tokenizer").SimpleTokenizer
+    package = find_spec("clip")
+    folders = package.submodule_search_locations if package else None
+    path = Path(folders[0], f"{name}.py") if folders else None
+    if path is None or not path.exists():
+        raise ImportError('OpenAI\'s CLIP is missing: pip install "clip-anytorch" '
+                          '("clip" is something else).')
+    spec = spec_from_file_location(f"{__name__}.{name}", path)
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-CLIP, SimpleTokenizer = _import_clip()
-
-
-def published_clip(state):
-    """OpenAI's CLIP from its published tensors; every size is inferred. A ValueError if they are something else.
-
-    The package makes half precision of it, as OpenAI ran it on GPUs; here it computes in fp32, on the same values.
-    """
-    if "visual.proj" not in state or "token_embedding.weight" not in state:
-        raise ValueError("These are not the weights of a CLIP with a vision transformer.")
-    try:
-        return importlib.import_module("clip.model").build_model(dict(state)).float()
-    except Exception as error:  # of the many that missing tensors and odd sizes cause, some on many lines
-        raise ValueError("The weights of this CLIP are not whole, or contradict one another "
-                         f"({what_does_not_fit(error)}): delete their file and fetch it again.") from None
+_model = _openai_module("model")
+CLIP, build_model = _model.CLIP, _model.build_model
+SimpleTokenizer = _openai_module("simple_tokenizer").SimpleTokenizer
 
 
 def area_matrix(source, target):
-    """A [target, source] for which A @ image @ A.T averages every output pixel's area of the input exactly."""
+    """Matrix A [target, source], float64, that averages areas: A @ image @ A.T resizes an image.
+
+    Args: source, target: sides in pixels. Every pixel of the result is the exact average of its
+        area of the image [source, source].
+    """
     edges = torch.arange(target + 1, dtype=torch.float64) * source / target
-    left, right = edges[:-1, None], edges[1:, None]
-    pixel = torch.arange(source, dtype=torch.float64)
+    left, right = edges[:-1, None], edges[1:, None]  # [target, 1]
+    pixel = torch.arange(source, dtype=torch.float64)  # [source]
     overlap = (torch.minimum(right, pixel + 1) - torch.maximum(left, pixel)).clamp(min=0)
-    return overlap * target / source
+    return overlap * target / source  # [target, source]
 
 
 class ClipModel(nn.Module):
     """Text and images as unit vectors of one space.
 
     Args:
-        model: a `clip.model.CLIP`.
-        words: the words the model has learned, if it knows only some; others get a warning.
+        model: a `CLIP` of OpenAI's package.
+        words: the set of words it was trained on, if these are few; others get a warning.
     """
 
     def __init__(self, model, words=None):
         super().__init__()
         self.model, self.words = model.eval().requires_grad_(False), words
-        self.size = model.visual.input_resolution
-        where = next(model.parameters()).device
-        self.register_buffer("mean", torch.tensor(MEAN, device=where)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(STD, device=where)[:, None, None], persistent=False)
-        self._resize = lru_cache(maxsize=8)(self._resize)
-        self._sentences = {}  # what was encoded before
-
-    def _resize(self, side, dtype, device):
-        return area_matrix(side, self.size).to(device, dtype)
+        self.size = model.visual.input_resolution  # side of its input in pixels
+        device = next(model.parameters()).device
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+        self.register_buffer("mean", mean, persistent=False)  # [3, 1, 1]
+        self.register_buffer("std", std, persistent=False)
+        self._matrices, self._sentences = {}, {}  # what was computed before
 
     def preprocess(self, image):
         """image [N, 3, R, R] in [-1, 1] -> CLIP's input [N, 3, size, size].
 
-        The resize is the one of the authors' code (repeat the pixels, then average), computed without its large
-        intermediate image. Unlike the authors, we then shift and scale colours as CLIP was trained with.
+        The resize is that of the authors' code (repeat the pixels, then average), without its large
+        intermediate image. Unlike the authors, we then normalise colours as CLIP was trained with.
         """
-        if image.shape[-1] != self.size:
-            resize = self._resize(image.shape[-1], image.dtype, image.device)
-            image = resize @ image @ resize.T
+        side = image.shape[-1]
+        if side != self.size:
+            key = side, image.dtype, image.device
+            if key not in self._matrices:
+                with torch.inference_mode(False):  # its tensors would break later gradients
+                    matrix = area_matrix(side, self.size)
+                    self._matrices[key] = matrix.to(image.device, image.dtype)  # [size, R]
+            resize = self._matrices[key]
+            image = resize @ image @ resize.T  # [N, 3, size, size]
         return ((image + 1) / 2 - self.mean) / self.std
 
     def encode_image(self, image):
-        """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, D]. Computed in half precision on a GPU, as OpenAI's is."""
+        """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, D].
+
+        On a GPU it is computed in half precision, as OpenAI does.
+        """
         with torch.autocast("cuda", torch.float16, enabled=image.device.type == "cuda"):
-            features = self.model.encode_image(self.preprocess(image)).to(image.dtype)
+            features = self.model.encode_image(self.preprocess(image)).to(image.dtype)  # [N, D]
         return features / features.norm(dim=-1, keepdim=True)
 
-    def encode_text(self, texts):
-        """list of N sentences -> unit vectors [N, D]. A ValueError says what is wrong with a sentence."""
-        if isinstance(texts, str):
-            raise TypeError("encode_text takes a list of sentences, not one string.")
+    def encode_text(self, texts, warn=True):
+        """A list of N sentences -> unit vectors [N, D], without gradients.
+
+        Args: warn: of words the model was not trained on (`caution`), once for each sentence.
+        Raises: TypeError for anything but a list or tuple of strings; ValueError for an empty list,
+            and for a sentence that is empty or too long.
+        """
+        if not isinstance(texts, list | tuple):
+            raise TypeError('encode_text takes a list of sentences, such as ["a person"], '
+                            f"not {type(texts).__name__}.")
+        if not texts:
+            raise ValueError("encode_text got an empty list: give it one sentence at least.")
         texts = [check_prompt(text) for text in texts]
         new = [text for text in dict.fromkeys(texts) if text not in self._sentences]
         if new:
             self._encode(new)
-        return torch.stack([self._sentences[text] for text in texts])
+        for text in new if warn else ():
+            caution = self.caution(text)
+            if caution:
+                warnings.warn(caution, stacklevel=2)
+        return torch.stack([self._sentences[text] for text in texts]).to(self.mean)  # [N, D]
+
+    def _encode(self, texts):
+        """Compute the vectors of sentences and keep them."""
+        with torch.inference_mode(False), torch.no_grad():  # see `preprocess`
+            tokens = torch.stack([tokenize(text) for text in texts]).to(self.mean.device)  # [N, 77]
+            features = torch.cat([self.model.encode_text(part) for part in tokens.split(100)])
+            features = features / features.norm(dim=1, keepdim=True)  # [N, D]
+        self._sentences.update(zip(texts, features))
+
+    def unknown_words(self, text):
+        """The words of a sentence that the model was not trained on, in lower case."""
+        if self.words is None:
+            return []
+        words = WORD.findall(check_prompt(text))
+        return [word for word in words if word not in self.words and word not in FUNCTION_WORDS
+                and word.removesuffix("s") not in self.words]
+
+    def acts_like(self, text, word):
+        """The known word that a word of a sentence acts like, or "" if none is near.
+
+        It takes the word's place in the sentence, and CLIP's vector stays nearly the same.
+        """
+        known = sorted(self.words - FUNCTION_WORDS)
+        there = re.compile(rf"\b{re.escape(word)}\b")
+        vectors = self.encode_text([there.sub(other, text) for other in known], warn=False)
+        change = vectors - vectors.mean(dim=0)  # [words, D]
+        size = change.norm(dim=1)
+        change = change[size >= size.median()]  # words that hardly change a picture are no answer
+        asked = self.encode_text([text], warn=False)[0] - vectors.mean(dim=0)  # [D]
+        cosine = torch.cosine_similarity(change, asked[None])
+        nearest = [one for one, large in zip(known, size >= size.median()) if large]
+        return nearest[cosine.argmax()] if cosine.max() >= ALIKE else ""
 
     def caution(self, text):
-        """A sentence of warning if the model has met no word of the text in training, else an empty string."""
-        if self.words is None or set(text.lower().replace(",", " ").replace(".", " ").split()) & self.words:
+        """One sentence on the words of a text that the model was not trained on, else "".
+
+        `words` holds those it was trained on; OpenAI's CLIP knows all, and gets no caution.
+        """
+        if self.words is None:
             return ""
-        known = ", ".join(sorted(word for word in self.words if len(word) > 3))
-        return f'This small CLIP has met no word of "{text}" and goes by their likeness to those it knows: {known}.'
-
-    @torch.no_grad()
-    def _encode(self, texts):
-        cautions = [self.caution(text) for text in texts]
-        if any(cautions):
-            warnings.warn(next(filter(None, cautions)), stacklevel=3)
-        tokens = torch.stack([tokenize(text) for text in texts]).to(self.mean.device)
-        features = torch.cat([self.model.encode_text(part) for part in tokens.split(100)])
-        self._sentences.update(zip(texts, features / features.norm(dim=1, keepdim=True)))
-
-
-CONTEXT = 77  # tokens that CLIP reads
+        text, unknown = check_prompt(text), self.unknown_words(text)
+        if not WORD.search(text):
+            return f'There is no word in "{text}": describe the picture in English words.'
+        if not unknown:
+            return ""
+        said = []
+        for word in unknown:
+            like = self.acts_like(text, word)
+            said.append(f'"{word}"' + (f' (it acts like "{like}")' if like else ""))
+        return (f"Unknown to this small CLIP: {', '.join(said)}. It knows no names and few things; "
+                "OpenAI's CLIP does: load_domain(clip=\"ViT-B/32\").")
 
 
-@lru_cache(maxsize=1)
+@cache
 def _tokenizer():
     return SimpleTokenizer()
 
 
 def tokenize(text):
-    """A sentence as int64 [77]: start, its byte pairs, end, zeros."""
-    tokens = _tokenizer().encoder["<|startoftext|>"], *_tokenizer().encode(text), _tokenizer().encoder["<|endoftext|>"]
-    return torch.tensor([*tokens, *[0] * (CONTEXT - len(tokens))])
+    """A sentence that fits (`check_prompt`) as int64 [77]: start, its byte pairs, end, zeros."""
+    encoder = _tokenizer().encoder
+    tokens = [encoder["<|startoftext|>"], *_tokenizer().encode(text), encoder["<|endoftext|>"]]
+    return torch.tensor(tokens + [0] * (CONTEXT - len(tokens)))
 
 
 def check_prompt(text):
-    """The prompt without outer spaces; a ValueError in one sentence if it is empty or over CLIP's 77 tokens."""
-    text = text.strip()
+    """The prompt as CLIP reads it: in lower case, one space between words, no full stop at the end.
+
+    Characters that cannot be seen, such as a zero-width space, are dropped.
+
+    Raises: TypeError if it is no string; ValueError if it is empty or over CLIP's 77 tokens.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"A prompt is a sentence, a str, not {type(text).__name__}.")
+    shown = "".join(" " if unicodedata.category(letter) in ("Cc", "Zs", "Zl", "Zp") else letter
+                    for letter in text if unicodedata.category(letter) != "Cf")
+    text = " ".join(shown.lower().split()).rstrip(" .")
     if not text:
-        raise ValueError("The prompt is empty: describe the face you want, for example: a person with glasses.")
+        raise ValueError("The prompt is empty: describe the face you want, for example: "
+                         "a person with glasses.")
     tokens = len(_tokenizer().encode(text)) + 2  # start and end
     if tokens > CONTEXT:
         raise ValueError(f"The prompt has {tokens} tokens and CLIP reads {CONTEXT}: shorten it.")

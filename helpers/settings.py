@@ -1,75 +1,77 @@
-"""Every number that was tuned, guessed or taken over: a dataclass per method, and where each number comes from."""
+"""Every number that was tuned, guessed or taken over: a dataclass per method, with where it comes
+from."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodingSettings:
     """`inversion.invert`: an image becomes a latent."""
 
     steps: int
-    rate: float  # Adam's, in standard deviations along W's principal axes
+    lr: float  # Adam's, in standard deviations along W's principal axes
     features: float  # weight of the distance between CLIP's vectors
     prior: float  # weight of the squared distance from the mean, in standard deviations
-    jitter: float  # noise on w at first, where nothing says where to begin
-    small_until: float  # share of the steps that are drawn at `domain.draw`
+    jitter: float  # noise on w during the first half, where no encoder says where to begin
+    preview_share: float  # share of the steps that are drawn at `domain.preview_resolution`
     origin: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """`latents.gallery` and `latents.suggestion`: random images, and what a sentence makes of them."""
+class LinearModelSettings:
+    """`methods.linear_model.LinearModel`: ridge regression of CLIP's vector on w."""
 
     samples: int  # random images
     psi: float  # their truncation
-    share: float  # of them that count as fitting a sentence
-    axes: int  # how many of W's principal axes a suggestion uses
-    ridge: float  # of the linear models of the networks' vectors, in images
-    sideways: float  # price of what else moves for CLIP
-    least: float  # of a gain that an image is always asked for, however well it fits
-    identity: float = 0.0  # price of what changes the person for the identity network
+    share: float  # of them that count as matching a sentence
+    axes: int  # K, how many of W's principal axes a step uses
+    ridge: float  # of the regression, in images
+    lambda_orthogonal: float  # c1, weight of what else changes for CLIP
+    min_remaining: float  # the least that a sentence asks of an image, however well it matches
+    lambda_id: float = 0.0  # c2, weight of what changes the person for the identity network
     origin: dict[str, str] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What methods 1 and 2 share. The last four belong to our objective; the paper has none of them."""
+class ObjectiveSettings:
+    """What methods 1 and 2 share. The last four belong to our objective; the paper has none of
+    them."""
 
     steps: int
-    rate: float  # of the optimiser: in w's own units for the paper, in standard deviations for ours
+    lr: float  # in w's own units for the paper, in standard deviations for ours
     lambda_l2: float  # in the same units; method 1 weighs a sum of squares, method 2 a mean
     lambda_id: float
-    start: float = 0.0  # how much of the suggested offset to begin with
-    goal: float = 1.0  # how far to go along the sentence's direction, in gains of the faces that fit it best
-    sideways: float = 0.0  # price of what else changes for CLIP, in goals squared
-    augmentations: int = 1  # that CLIP looks through by turns
+    start: float = 0.0  # how much of the linear model's step to begin with
+    goal: float = 1.0  # how far CLIP's vector shall move along the text direction, in margins
+    lambda_orthogonal: float = 0.0  # weight of what else changes for CLIP, in squared goals
+    augmentations: int = 1  # that CLIP looks through in turn
     origin: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimization(Objective):
+class OptimizationSettings(ObjectiveSettings):
     """Method 1, `optimize_latent`."""
 
-    at_once: int = 1  # augmentations in one step of our objective
+    augmentations_per_step: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapperTraining(Objective):
+class MapperSettings(ObjectiveSettings):
     """Method 2, `train_mapper`."""
 
     batch: int
-    count: int = 400  # latents to train on
+    training_latents: int = 400  # random ones, to train on
     psi: float = 0.7  # their truncation
-    scatter: float = 1.0  # how much of its random weights our mapper's last layers begin with
+    last_layer_scale: float = 1.0  # of the random weights that our mapper's last layers begin with
 
 
 @dataclass(frozen=True)
-class Directions:
+class DirectionSettings:
     """Method 3, `global_direction`. One of `threshold` and `channels` is None."""
 
-    method: str  # "samples", "sweep" or "gradient"
+    method: str  # "linear", "sweep" or "gradient"
     alpha: float  # strength, in standard deviations of the strongest channel
-    threshold: float | None = None  # channels of a smaller relevance are left out: beta in the paper
+    threshold: float | None = None  # the least relevance of a channel: beta in the paper
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
     gradient_images: int = 24  # of the gradient
@@ -80,36 +82,66 @@ class Directions:
 class Settings:
     """All settings of a domain."""
 
-    encoding: Encoding
-    gallery: Gallery
-    optimization: Optimization
-    mapper: MapperTraining
-    directions: Directions
+    encoding: EncodingSettings
+    linear_model: LinearModelSettings
+    optimization: OptimizationSettings
+    mapper: MapperSettings
+    directions: DirectionSettings
 
 
-def _by_authors(*names):
-    return dict.fromkeys(names, "authors")
-
-
-PAPER_OPTIMIZATION = Optimization(steps=300, rate=0.1, lambda_l2=0.008, lambda_id=0.005,
-                                  origin=_by_authors("steps", "rate", "lambda_l2", "lambda_id"))
-PAPER_MAPPER = MapperTraining(steps=50_000, batch=2, rate=0.5, lambda_l2=0.8, lambda_id=0.1,
-                              origin=_by_authors("steps", "batch", "rate", "lambda_l2", "lambda_id"))
-PAPER_DIRECTIONS = Directions(method="sweep", alpha=4.1, threshold=0.15,
-                              origin=_by_authors("method", "alpha", "threshold", "images"))
+AUTHORS = "authors (script)"
+PAPER_OPTIMIZATION = OptimizationSettings(
+    steps=300, lr=0.1, lambda_l2=0.008, lambda_id=0.005,
+    origin={"steps": AUTHORS, "lr": AUTHORS, "lambda_l2": AUTHORS,
+            "lambda_id": "authors (playground; 0 in their script)"})
+PAPER_MAPPER = MapperSettings(
+    steps=50_000, batch=2, lr=0.5, lambda_l2=0.8, lambda_id=0.1,
+    origin=dict.fromkeys(("steps", "batch", "lr", "lambda_l2", "lambda_id"), AUTHORS))
+PAPER_DIRECTIONS = DirectionSettings(
+    method="sweep", alpha=4.1, threshold=0.15,
+    origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
 
 
 def from_card(card):
-    """`Settings` from {"optimization": {"steps": [60, "tuned on ..."], ...}, ...}: a value and its origin each."""
-    def one(kind, entries):
-        return kind(**{name: value for name, (value, _) in entries.items()},
-                    origin={name: origin for name, (_, origin) in entries.items()})
+    """The `Settings` in a card.
 
-    return Settings(**{field.name: one(field.type, card[field.name]) for field in fields(Settings)})
+    Args: card: {"optimization": {"steps": [60, "tuned on ..."], ...}, ...}, a value and its origin
+    each.
+    Raises: TypeError, KeyError for a card that lacks a setting or names an unknown one.
+    """
+    parts = {}
+    for part in fields(Settings):
+        values = {name: value for name, (value, _) in card[part.name].items()}
+        origin = {name: origin for name, (_, origin) in card[part.name].items()}
+        parts[part.name] = part.type(**values, origin=origin)
+    return Settings(**parts)
+
+
+def changed(settings, card):
+    """`Settings` with some values replaced.
+
+    Args: card: as `from_card`, but only with what is to be replaced.
+    Raises: ValueError for a method or a setting that does not exist.
+    """
+    for method, entries in card.items():
+        part = getattr(settings, method, None)
+        if part is None:
+            raise ValueError(f"There are no settings of {method!r}.")
+        known = {field.name for field in fields(part)} - {"origin"}
+        if set(entries) - known:
+            raise ValueError(f"{method} has no setting {sorted(set(entries) - known)[0]!r}.")
+        values = {name: value for name, (value, _) in entries.items()}
+        origin = part.origin | {name: origin for name, (_, origin) in entries.items()}
+        settings = replace(settings, **{method: replace(part, **values, origin=origin)})
+    return settings
 
 
 def describe(settings):
-    """One dataclass's numbers as lines: name, value, origin; what has no origin of its own plays no part."""
-    everything = settings.origin.get("all")
-    return "\n".join(f"{field.name:15} {getattr(settings, field.name)!s:>8}   {origin}" for field in fields(settings)
-                     if field.name != "origin" and (origin := settings.origin.get(field.name, everything)))
+    """One dataclass's numbers as lines of text: name, value, origin. What has no origin plays no
+    part."""
+    everything, lines = settings.origin.get("all"), []
+    for field in fields(settings):
+        origin = settings.origin.get(field.name, everything)
+        if field.name != "origin" and origin:
+            lines.append(f"{field.name:22} {getattr(settings, field.name)!s:>8}   {origin}")
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def golden(name, tensors=True):
-    """The arrays of a file in tests/golden/, computed by the original authors' code, {key: tensor or array}."""
+    """The arrays of a file in tests/golden/, by the authors' code, {key: tensor or array}."""
     arrays = np.load(GOLDEN / f"{name}.npz")
     return {key: torch.from_numpy(value) if tensors else value for key, value in arrays.items()}
 
@@ -40,6 +40,13 @@ def method3():
     return directions
 
 
+@pytest.fixture
+def toy():
+    """A domain whose numbers can be computed by hand, and which has computed none yet."""
+    from toy import toy_domain
+    return toy_domain()
+
+
 @pytest.fixture(scope="session")
 def faces(domain):
     """Four latents of random faces, [4, L, w_dim]."""
@@ -54,5 +61,6 @@ def pytest_unconfigure(config):
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if skipped:
-        reasons = {f"{report.nodeid} ({report.longrepr[2].removeprefix('Skipped: ')})" for report in skipped}
+        reasons = {f"{report.nodeid} ({report.longrepr[2].removeprefix('Skipped: ')})"
+                   for report in skipped}
         reporter.write_line(f"Not tested here: {'; '.join(sorted(reasons))}")

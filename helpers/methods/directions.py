@@ -4,31 +4,38 @@ Written by `make export` from notebooks/03_global_directions.ipynb: edit that.
 """
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
-from helpers.domains import DATA
-from helpers.latents import missing, random_w_plus, suggestion, w_space
-from helpers.stylegan2 import half_type
-from helpers.sweeps import find_sweep, visit
+from helpers.fused_ops import HalfPrecision, half_type
+from helpers.latents import random_w_plus
+from helpers.losses import text_direction
+from helpers.methods.linear_model import linear_model
+from helpers.training_state import SweepRun
 
 
-@lru_cache(maxsize=2)
-@torch.no_grad()
-def style_statistics(domain, count=10_000, seed=123):
-    """Mean and standard deviation [S] of every style channel over random images, at the domain's own
-    truncation."""
-    s = torch.cat([domain.generator.styles(part) for part in random_w_plus(domain, count, seed).split(1000)])
-    return s.mean(dim=0), s.std(dim=0)
+def style_statistics(domain):
+    """Mean and standard deviation [S] of every style channel over 10,000 random images.
+
+    At the domain's own truncation; computed at the first call and kept on the domain.
+    """
+    if "style_statistics" not in domain.kept:
+        with torch.inference_mode(False), torch.no_grad():
+            w_plus = random_w_plus(domain, 10_000, seed=123)
+            s = torch.cat([domain.generator.styles(part) for part in w_plus.split(1000)])
+            domain.kept["style_statistics"] = s.mean(dim=0), s.std(dim=0)
+    mean, std = domain.kept["style_statistics"]
+    return mean.clone(), std.clone()
 
 
 def channel_directions(features):
-    """Delta-i: features [C, N, 2, D] of C channels in N images, lowered (0) and raised (1) -> unit vectors
-    [C, D]."""
+    """Delta-i of C channels: unit vectors [C, D].
+
+    Args: features: CLIP's vectors [C, N, 2, D] of N images, the channel lowered (0) and raised (1).
+    """
     features = F.normalize(features, dim=-1)
-    change = F.normalize(features[:, :, 1] - features[:, :, 0], dim=-1)
+    change = F.normalize(features[:, :, 1] - features[:, :, 0], dim=-1)  # [C, N, D]
     return F.normalize(change.mean(dim=1), dim=-1)
 
 
@@ -43,153 +50,165 @@ def channel_direction(domain, base, channel):
     """Delta-i [D] of one channel, from base codes s [N, S], which stay as they are."""
     mean, std = style_statistics(domain)
     low, high = base.clone(), base.clone()  # the authors' copy is shallow: see below
-    low[:, channel], high[:, channel] = mean[channel] - 5 * std[channel], mean[channel] + 5 * std[channel]
-    image = domain.generator.synthesize(torch.cat([low, high]), resolution=domain.draw)
-    with torch.autocast(domain.device.type, half_type(domain.device),
-                        enabled=half_type(domain.device) is not None):
-        features = domain.clip.encode_image(image).float()
-    return channel_directions(features.view(2, len(base), -1).transpose(0, 1)[None])[0]
+    low[:, channel] = mean[channel] - 5 * std[channel]
+    high[:, channel] = mean[channel] + 5 * std[channel]
+    image = domain.generator.synthesize(torch.cat([low, high]),
+                                        resolution=domain.preview_resolution)  # [2N, 3, R, R]
+    half = half_type(domain.device)
+    with torch.autocast(domain.device.type, half, enabled=half is not None):
+        features = domain.clip.encode_image(image).float()  # [2N, D]
+    features = features.view(2, len(base), -1).transpose(0, 1)  # [N, 2, D]
+    return channel_directions(features[None])[0]
 
 
 def sweep_images(domain, count, seed=0):
-    """s [count, S] of the images a sweep looks at: random ones at truncation 0.7, as the authors'."""
+    """s [count, S] of the images of a sweep: random ones at truncation 0.7, as the authors'."""
     with torch.no_grad():
         return domain.generator.styles(random_w_plus(domain, count, seed, truncation=0.7))
 
 
-def sweep(domain, *, count=None, seed=0, path=None, callback=None, accelerator=None):
-    """Delta-i of every swept channel [C, D], and which are done, bool [C]; with a path, a sweep that was cut
-    goes on.
+def sweep(domain, *, images=None, seed=0, path=None, callback=None, accelerator=None):
+    """Delta-i of every swept channel [C, D], and which are done, bool [C].
 
-    Args: count: images, by default as many as the domain's settings say (the authors: 100); the others as
-    `visit`.
+    `images` says how many to look at, by default the domain's setting (the authors: 100). With a
+    `path`, a sweep is kept there and goes on where it was. `callback` gets {"step", "steps",
+    "seconds_left"} after each channel, and stops the sweep by True. `accelerator` shares the
+    channels between processes. Raises ValueError for a `path` of another sweep.
     """
-    count = count or domain.settings.directions.images
-    base = sweep_images(domain, count, seed)
-    settings = dict(generator=domain.fingerprint, clip=domain.clip_fingerprint, count=count, seed=seed)
-    return visit(domain, swept_channels(domain.generator).tolist(),
-                 lambda c: channel_direction(domain, base, c),
-                 settings, path=path, callback=callback, accelerator=accelerator)
-
-
-TEMPLATES = (DATA / "imagenet_templates.txt").read_text("utf-8").splitlines()
-
-
-def text_difference(domain, neutral, target):
-    """Delta-t: from the neutral to the target sentence, a unit vector [D]. Raises ValueError if they are the
-    same."""
-    ends = []
-    for text in (neutral, target):
-        # complains about a sentence that cannot be used, before it is phrased
-        domain.clip.encode_text([text])
-        # templates have articles
-        text = text.strip().removeprefix("a ").removeprefix("an ").removeprefix("the ")
-        ends.append(F.normalize(domain.clip.encode_text([t.format(text) for t in TEMPLATES]).mean(dim=0),
-                                dim=0))
-    if torch.equal(*ends):
-        raise ValueError(f'"{target}" says the same as the neutral sentence: describe what should change.')
-    return F.normalize(ends[1] - ends[0], dim=0)
+    images = images or domain.settings.directions.images
+    base = sweep_images(domain, images, seed)
+    channels = swept_channels(domain.generator).tolist()
+    width = domain.clip.encode_text([domain.neutral]).shape[1]  # D
+    run = SweepRun(len(channels), width, path, accelerator)
+    run.resume({"generator": domain.fingerprint, "clip": domain.clip_fingerprint, "count": images,
+                "seed": seed})
+    with HalfPrecision(domain.generator):
+        for i in run.channels_to_do():
+            run.note(i, channel_direction(domain, base, channels[i]), callback)
+    return run.result()
 
 
 def threshold_for(relevance, channels):
-    """The threshold that leaves so many channels."""
+    """The threshold that leaves so many channels of a relevance [C]. Raises ValueError below 1."""
+    if not (isinstance(channels, int | float) and channels >= 1 and math.isfinite(channels)):
+        raise ValueError(f"channels must be a number of channels from 1, not {channels!r}.")
     return relevance.abs().topk(min(int(channels), len(relevance))).values[-1].item()
 
 
 def select(relevance, threshold):
-    """R [C] -> Delta-s [C] before it is scaled by std: zero below the threshold, the strongest channel 1 (or
-    -1).
+    """R [C] -> Delta-s [C] in standard deviations: 0 below the threshold, the strongest 1 or -1.
 
-    Raises ValueError if the threshold leaves no channel.
+    Raises: ValueError if the threshold is no number, or leaves no channel.
     """
     kept = torch.where(relevance.abs() >= threshold, relevance, 0)
     if not kept.any():
         few = min(20, len(relevance))
-        raise ValueError(f"A threshold of {threshold:.2f} leaves no channel: the largest that leaves {few} "
-                         f"is {math.floor(threshold_for(relevance, few) * 100) / 100:.2f}.")
+        most = math.floor(threshold_for(relevance, few) * 100) / 100
+        raise ValueError(f"A threshold of {threshold:.2f} leaves no channel: the largest that "
+                         f"leaves {few} is {most:.2f}.")
     return kept / kept.abs().max()
 
 
-def sweep_relevance(domain, neutral, target):
-    """R of every channel [S] from the sweep; 0 for those it did not visit."""
-    relevance, channels = torch.zeros(domain.generator.style_dim,
-                                      device=domain.device), swept_channels(domain.generator)
-    relevance[channels] = find_sweep(domain, len(channels)) @ text_difference(domain, neutral, target)
+def sweep_relevance(domain, direction):
+    """R of every channel [S] for a text direction [D], by the sweep; 0 where it did not look."""
+    channels = swept_channels(domain.generator)
+    relevance = torch.zeros(domain.generator.style_dim, device=domain.device)
+    relevance[channels] = domain.swept_directions(len(channels)) @ direction
     return relevance
 
 
 @torch.no_grad()
-def samples_relevance(domain, neutral, target):
-    """R of every channel [S]: how far the suggested step moves it, in standard deviations."""
-    step = suggestion(domain, text_difference(domain, neutral, target))
-    ends = w_space(domain.generator).mean + w_space(domain.generator).offset(torch.stack([0 * step, step]))
-    s = domain.generator.styles(domain.generator.broadcast(ends))
-    return (s[1] - s[0]) / style_statistics(domain)[1].clamp(min=1e-8)
+def linear_relevance(domain, direction):
+    """R of every channel [S]: how far the linear CLIP step moves it, in standard deviations."""
+    step = linear_model(domain).step(direction)  # [K]
+    space, generator = domain.w_space, domain.generator
+    ends = space.mean + space.offset(torch.stack([0 * step, step]))  # [2, w_dim]
+    s = generator.styles(generator.broadcast(ends))  # [2, S]
+    _, std = style_statistics(domain)
+    return (s[1] - s[0]) / std.clamp(min=1e-8)
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def score_gradients(domain, s, direction):
-    """d<E(G(s)), direction>/ds [N, S] for each image; direction [D], or [N, D]."""
+    """d<E(G(s)), direction>/ds [N, S] for each image; direction [1, D], or [N, D]."""
     gradients = []
     for part, along in zip(s.split(8), direction.expand(len(s), -1).split(8)):
         part = part.clone().requires_grad_(True)
-        image = domain.generator.synthesize(part, resolution=domain.draw)
-        gradients.append(torch.autograd.grad((domain.clip.encode_image(image) * along).sum(), part)[0])
+        image = domain.generator.synthesize(part, resolution=domain.preview_resolution)
+        score = (domain.clip.encode_image(image) * along).sum()
+        gradients.append(torch.autograd.grad(score, part)[0])
     return torch.cat(gradients)
 
 
-@lru_cache(maxsize=4)
-def derivative_lengths(domain, seed=0):
-    """Root mean square of |dE/ds_c| [S] over images, from random directions: E<r, J>^2 = |J|^2 for r of N(0,
-    1)."""
-    s, random = sweep_images(domain, domain.settings.directions.gradient_images,
-                             seed), torch.Generator().manual_seed(seed)
-    size = domain.clip.encode_text([domain.neutral]).shape[1]
-    return score_gradients(domain, s,
-                           torch.randn(len(s), size, generator=random).to(s)).square().mean(dim=0).sqrt()
+def derivative_lengths(domain):
+    """Root mean square of |dE/ds_c| [S] over images, kept on the domain.
+
+    From random directions r: E<r, J>^2 = |J|^2 for r of N(0, 1).
+    """
+    if "derivative_lengths" not in domain.kept:
+        s = sweep_images(domain, domain.settings.directions.gradient_images)
+        size = domain.clip.encode_text([domain.neutral]).shape[1]
+        r = torch.randn(len(s), size, generator=torch.Generator().manual_seed(0)).to(s)  # [N, D]
+        lengths = score_gradients(domain, s, r).square().mean(dim=0).sqrt()
+        domain.kept["derivative_lengths"] = lengths
+    return domain.kept["derivative_lengths"].clone()
 
 
-def gradient_relevance(domain, neutral, target):
+def gradient_relevance(domain, direction):
     """R of every channel [S] from gradients alone; 0 for those that a sweep leaves out."""
-    difference, channels = text_difference(domain, neutral, target), swept_channels(domain.generator)
-    gradient = score_gradients(domain, sweep_images(domain, domain.settings.directions.gradient_images),
-                               difference[None]).mean(dim=0)
-    relevance = torch.zeros_like(gradient)
-    relevance[channels] = (gradient / derivative_lengths(domain).clamp(min=1e-8))[channels]
+    s = sweep_images(domain, domain.settings.directions.gradient_images)
+    gradient = score_gradients(domain, s, direction[None]).mean(dim=0)  # [S]
+    cosine = gradient / derivative_lengths(domain).clamp(min=1e-8)
+    relevance, channels = torch.zeros_like(gradient), swept_channels(domain.generator)
+    relevance[channels] = cosine[channels]
     return relevance
 
 
-@lru_cache(maxsize=256)
-def relevance_of(domain, neutral, target, method):
-    """R of every channel [S] for a pair of sentences; kept, so that a slider does not compute it again."""
-    ways = {"samples": samples_relevance, "sweep": sweep_relevance, "gradient": gradient_relevance}
-    if method not in ways:
-        raise ValueError(f"method must be one of {', '.join(ways)}, got {method!r}.")
-    return ways[method](domain, neutral, target)
+def channel_relevance(domain, neutral, target, method):
+    """R of every channel [S] for a pair of sentences; the last 256 are kept on the domain."""
+    kept, key = domain.kept.setdefault("relevance", {}), (neutral, target, method)
+    if key not in kept:
+        direction = text_direction(domain.clip, neutral, target)  # [D]
+        if method == "linear":
+            relevance = linear_relevance(domain, direction)
+        elif method == "sweep":
+            relevance = sweep_relevance(domain, direction)
+        elif method == "gradient":
+            relevance = gradient_relevance(domain, direction)
+        else:
+            raise ValueError(f"method must be linear, sweep or gradient, not {method!r}.")
+        if len(kept) >= 256:  # a page that is open for weeks sees many sentences
+            kept.pop(next(iter(kept)))
+        kept[key] = relevance
+    return kept[key].clone()
 
 
+@torch.inference_mode(False)
 def global_direction(domain, neutral, target, *, method=None, threshold=None, channels=None):
-    """Delta-s [S], such that s + alpha * Delta-s is the edit from `neutral` to `target` (method 3).
+    """Delta-s [S] of method 3: s + alpha * Delta-s is the edit from `neutral` to `target`.
 
     Args:
         neutral, target: sentences, for example domain.neutral and "a person with glasses".
-        method: "samples"; "sweep", the paper's, which needs the domain's sweep; or "gradient". By default
-        the domain's.
+        method: "linear"; "sweep", the paper's, which needs the domain's sweep; or "gradient".
         threshold: of a channel's relevance (beta in the paper), or
-        channels: how many to leave; without either, what the domain's settings say.
+        channels: how many to leave. What is not given, the domain's settings say.
+    Raises: ValueError for bad sentences, numbers or methods, or a sweep that is not there.
     """
     settings = domain.settings.directions
-    relevance = relevance_of(domain, neutral, target, method or settings.method)
+    relevance = channel_relevance(domain, neutral, target, method or settings.method)
     if threshold is None and channels is None:
         threshold, channels = settings.threshold, settings.channels
     if threshold is None:
         threshold = threshold_for(relevance, channels)
-    return select(relevance, threshold) * style_statistics(domain)[1]
+    _, std = style_statistics(domain)
+    return select(relevance, threshold) * std
 
 
 @torch.no_grad()
 def alpha_for(domain, s, neutral, target):
-    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what it lacks of the target."""
-    image = domain.generator.synthesize(s, resolution=domain.draw)
-    lacks = missing(domain, text_difference(domain, neutral, target), image)
-    return domain.settings.directions.alpha * lacks[:, None]
+    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks."""
+    image = domain.generator.synthesize(s, resolution=domain.preview_resolution)
+    direction = text_direction(domain.clip, neutral, target)  # [D]
+    remaining = linear_model(domain).remaining(direction, image)  # [N]
+    return domain.settings.directions.alpha * remaining[:, None]

@@ -4,33 +4,43 @@ Written by `make export` from notebooks/02_latent_mapper.ipynb: edit that.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from helpers.criteria import augment, change_distance, clip_distance, identity_distance, text_direction
 from helpers.inversion import learning_rate
-from helpers.latents import gain, missing, suggestion, w_space
-from helpers.runs import Run, fingerprint
+from helpers.losses import (
+    augmented_features,
+    clip_loss,
+    directional_clip_loss,
+    identity_loss,
+    text_direction,
+)
+from helpers.methods.linear_model import linear_model
 from helpers.settings import PAPER_MAPPER
-from helpers.stylegan2 import EqualLinear
+from helpers.stylegan2 import EqualLinear, StyleGenerator
+from helpers.training_state import TrainingRun, fingerprint
 
 
 class Mapper(nn.Module):
-    """One network of the paper's Figure 2: PixelNorm, then four equalised linear layers with leaky ReLU."""
+    """One network of the paper's Figure 2: PixelNorm, then four equalised linear layers.
+
+    Args: dim: channels of a row; normalize_over: "rows", as the authors' code does, or "channels".
+    """
 
     def __init__(self, dim, normalize_over):
         super().__init__()
-        self.axis = {"rows": 1, "channels": 2}[normalize_over]
+        self.axis = 1 if normalize_over == "rows" else 2
         self.layers = nn.ModuleList(EqualLinear(dim, dim, lr_multiplier=0.01) for _ in range(4))
 
     def forward(self, x):
         """x [N, rows, dim] -> [N, rows, dim]."""
         x = x * torch.rsqrt(x.square().mean(dim=self.axis, keepdim=True) + 1e-8)
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2) * math.sqrt(2)
+            x = F.leaky_relu(layer(x), 0.2) * math.sqrt(2)  # the gain keeps the variance
         return x
 
 
@@ -40,8 +50,8 @@ class LatentMapper(nn.Module):
     Args:
         rows: {"coarse": (first, last + 1), ...} of the networks there are.
         dim: channels of each row.
-        normalize_over: "rows", as the authors' code does, which works on w itself; or "channels", on
-        w_space's axes.
+        normalize_over: "rows", as the authors' code does, on w itself; or "channels", on the
+            principal axes of W.
     """
 
     def __init__(self, rows, dim, normalize_over="channels"):
@@ -63,202 +73,263 @@ def mapper_step(domain, mapper, w_plus, only=None):
     """0.1 M_t(w): the change of w_plus [N, L, w_dim] that the mapper asks for."""
     if mapper.config["normalize_over"] == "rows":  # the paper's: on w itself
         return 0.1 * mapper(w_plus, only)
-    space = w_space(domain.generator)
-    return space.offset(0.1 * mapper(space.position(w_plus, mapper.config["dim"]), only))
+    space = domain.w_space
+    position = space.position(w_plus, mapper.config["dim"])  # [N, L, K]
+    return space.offset(0.1 * mapper(position, only))
+
+
+ALL = ("coarse", "medium", "fine")  # the names of the networks
+
+
+def check_networks(domain, names):
+    """The names of networks as a tuple; one string counts as one. Raises ValueError for others."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in names if name not in domain.rows]
+    if unknown or not names:
+        raise ValueError(f"networks must be some of {', '.join(domain.rows)}, not {names}.")
+    return names
+
+
+def mapper_axes(domain):
+    """K, how many of W's principal axes our mapper sees and moves."""
+    return min(domain.settings.linear_model.axes, domain.w_space.dim)
+
+
+def new_mapper(domain, objective="paper", networks=ALL, seed=0):
+    """An untrained mapper for a domain, with the networks named. Raises ValueError for others."""
+    networks = check_networks(domain, networks)
+    rows = {name: (domain.rows[name].start, domain.rows[name].stop)
+            for name in domain.rows if name in networks}
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        torch.manual_seed(seed)
+        if objective == "paper":
+            mapper = LatentMapper(rows, domain.generator.w_dim, "rows")
+        else:
+            mapper = LatentMapper(rows, mapper_axes(domain), "channels")
+    return mapper.to(domain.device)
 
 
 @torch.no_grad()
 def apply_mapper(domain, mapper, w_plus, strength=1.0, only=None):
-    """w_plus [N, L, w_dim] (or one image's [L, w_dim]) edited: w + strength * 0.1 M_t(w)."""
+    """w_plus [N, L, w_dim] (or one image's [L, w_dim]) edited: w + strength * 0.1 M_t(w).
+
+    Args: only: the names of the networks that act; without it, all that the mapper has.
+    Raises: ValueError for another generator's latent, or names of no network.
+    """
     w_plus = domain.generator.check_w_plus(w_plus).to(domain.device)
-    return w_plus if strength == 0 else w_plus + strength * mapper_step(domain, mapper, w_plus, only)
-
-
-def new_mapper(domain, objective="paper", networks=("coarse", "medium", "fine")):
-    """An untrained mapper for a domain, with the networks named."""
-    rows = {name: (part.start, part.stop) for name, part in domain.rows.items() if name in networks}
-    if not rows:
-        raise ValueError(f"Name at least one network of {', '.join(domain.rows)}.")
-    if objective == "paper":
-        return LatentMapper(rows, domain.generator.w_dim, "rows").to(domain.device)
-    return LatentMapper(rows,
-                        min(domain.settings.gallery.axes, w_space(domain.generator).dim)).to(domain.device)
-
-
-def paper_objective(domain, prompt, latents, settings, resolution):
-    """The paper's loss as a function of (mapper, numbers of latents, seeds): ({term: distances [N]},
-    images)."""
-    text, persons = domain.clip.encode_text([prompt]), None
-    if domain.identity:
-        with torch.no_grad():
-            persons = torch.cat([domain.identity(domain.generator(part, resolution=resolution))
-                                 for part in latents.split(8)])
-
-    def terms_of(mapper, index, seeds):
-        step = mapper_step(domain, mapper, latents[index])
-        image = domain.generator(latents[index] + step, resolution=resolution)
-        terms = {"clip": clip_distance(domain.clip.encode_image(image), text),
-                 "latent": settings.lambda_l2 * step.square().mean(dim=(1, 2))}
-        if persons is not None:
-            terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), persons[index])
-        return terms, image
-
-    return terms_of
-
-
-EVERY = 25  # steps between two looks at the held-out latents
-
-
-def training_loop(run, terms_of, training, held_out, settings, seed, callback=None):
-    """Take a `Run` to its last step, or as far as Ctrl-C or the callback let it come."""
-    look = torch.no_grad()(lambda: run.look(terms_of(run.module, held_out, range(settings.augmentations))[0]))
-    if run.step == 0:
-        look()
-    try:
-        while run.step < settings.steps:
-            random = torch.Generator().manual_seed(1_000_003 * seed + run.step)
-            batch = training[torch.randint(len(training), [settings.batch], generator=random)]
-            seeds = torch.randint(settings.augmentations, [1], generator=random).tolist()
-            terms, image = terms_of(run.module, run.share(batch), seeds)
-            run.learn(terms)
-            if run.step % EVERY == 0 or run.step == settings.steps:
-                look()
-                run.save()
-            if callback and callback(run.state(image.detach(), settings.steps)):
-                break
-    except KeyboardInterrupt:
-        pass
-    if run.step % EVERY and run.step < settings.steps:  # ended between two looks
-        run.save()
-        look()
-
-
-def paper_optimizer(mapper, rate):
-    """Ranger as the authors set it."""
-    from pytorch_optimizer import Ranger  # takes seconds to import, and only this needs it
-
-    # the first steps, too few to know a variance from: along the mean gradient, as in the authors' Ranger;
-    # without the last option the package goes *up* the gradient there
-    return Ranger(mapper.parameters(), lr=rate, betas=(0.95, 0.999), eps=1e-5, k=6, alpha=0.5, use_gc=True,
-                  degenerated_to_sgd=True)
-
-
-def split_latents(latents, batch):
-    """Numbers of the latents to train on, and of those held out: one in ten, 16 at most."""
-    held_out = min(16, max(1, len(latents) // 10))
-    if len(latents) - held_out < batch:
-        raise ValueError(f"The training set has {len(latents)} latents, {held_out} of them held out: "
-                         f"too few for a batch of {batch}. Give more pictures, or a smaller batch.")
-    return torch.arange(held_out, len(latents)), torch.arange(held_out)
+    if only is not None:
+        only = check_networks(domain, only)
+    if strength == 0:
+        return w_plus.clone()
+    return w_plus + strength * mapper_step(domain, mapper, w_plus, only)
 
 
 @torch.no_grad()
-def before_the_edit(domain, direction, latents, settings, resolution):
-    """Of the latents' images: CLIP's vectors, augmented [N, augmentations, D], persons [N, D], what each
-    lacks [N]."""
-    features, persons, lacks = [], [], []
+def identities(domain, latents, resolution):
+    """R(G(w)) of latents [N, L, w_dim]: [N, E]; None where there is no identity network."""
+    if domain.identity is None:
+        return None
+    generator: StyleGenerator = domain.generator
+    images = [generator.synthesize(generator.styles(part), resolution) for part in latents.split(8)]
+    return torch.cat([domain.identity(image) for image in images])
+
+
+class MapperObjective:
+    """The paper's loss of a mapper for one prompt, on latents [N, L, w_dim]."""
+
+    scheduled = False  # does the learning rate rise and fall?
+
+    def __init__(self, domain, prompt, latents, settings, resolution):
+        self.domain, self.prompt, self.latents = domain, prompt, latents
+        self.settings, self.resolution = settings, resolution
+        self.text = domain.clip.encode_text([prompt])  # t [1, D]
+        self.persons = identities(domain, latents, resolution)  # [N, E]
+
+    def edit_losses(self, step, image, index, seeds):
+        return {"clip": clip_loss(self.domain.clip.encode_image(image), self.text),
+                "latent": self.settings.lambda_l2 * step.square().mean(dim=(1, 2))}
+
+    def compute_losses(self, mapper, index, seeds):
+        """{loss: [B]} of the latents with these numbers [B], and the edited images."""
+        step = mapper_step(self.domain, mapper, self.latents[index])  # 0.1 M_t(w)
+        s = self.domain.generator.styles(self.latents[index] + step)
+        image = self.domain.generator.synthesize(s, self.resolution)  # [B, 3, R, R]
+        losses = self.edit_losses(step, image, index, seeds)
+        if self.persons is not None:
+            distance = identity_loss(self.domain.identity(image), self.persons[index])
+            losses["identity"] = self.settings.lambda_id * distance
+        return losses, image
+
+
+def split_latents(latents, batch):
+    """Numbers of the latents to train on, and of those held out: one in ten, 16 at most.
+
+    Raises: ValueError if fewer than `batch` are left to train on.
+    """
+    held_out = min(16, max(1, len(latents) // 10))
+    if len(latents) - held_out < batch:
+        raise ValueError(f"The training set has {len(latents)} latents, {held_out} of them held "
+                         f"out: too few for a batch of {batch}. Give more, or a smaller batch.")
+    return torch.arange(held_out, len(latents)), torch.arange(held_out)
+
+
+EVAL_INTERVAL = 25  # steps between two evaluations on the held-out latents
+
+
+def draw_batch(training, settings, seed, step):
+    """Numbers of the latents [B] of a step, and of its augmentation: the same in every run."""
+    random = torch.Generator().manual_seed(1_000_003 * seed + step)
+    chosen = torch.randint(len(training), [settings.batch], generator=random)
+    return training[chosen], torch.randint(settings.augmentations, [1], generator=random).tolist()
+
+
+@torch.no_grad()
+def evaluate(run, objective, held_out):
+    """Note the loss on the held-out latents; the run keeps the weights if it is the lowest."""
+    seeds = range(objective.settings.augmentations)
+    losses, _ = objective.compute_losses(run.module, held_out, seeds)
+    run.evaluate(losses)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def training_loop(run, objective, seed, callback=None):
+    """Take a `TrainingRun` to its last step, or until Ctrl-C or the callback stops it."""
+    settings, stopped = objective.settings, False
+    training, held_out = split_latents(objective.latents, settings.batch)
+    if run.step == 0:
+        evaluate(run, objective, held_out)
+    with suppress(KeyboardInterrupt):
+        while run.step < settings.steps and not stopped:
+            index, seeds = draw_batch(training, settings, seed, run.step)
+            losses, image = objective.compute_losses(run.module, run.share(index), seeds)
+            lr = settings.lr
+            if objective.scheduled:
+                lr = learning_rate(run.step, settings.steps, settings.lr)
+            run.train_step(losses, lr)
+            if run.step % EVAL_INTERVAL == 0 or run.step == settings.steps:
+                evaluate(run, objective, held_out)
+                run.save()
+            if callback is not None:
+                stopped = bool(callback(run.state(image, settings.steps)))
+    if run.step % EVAL_INTERVAL and run.step < settings.steps:  # stopped between two evaluations
+        run.save()
+        evaluate(run, objective, held_out)
+
+
+def paper_optimizer(mapper, lr):
+    """Ranger as the authors set it."""
+    from pytorch_optimizer import Ranger  # takes seconds to import, and only this needs it
+
+    # The first steps know no variance yet and follow the mean gradient, as in the authors' Ranger;
+    # without the last option, this package goes *up* the gradient there.
+    return Ranger(mapper.parameters(), lr=lr, betas=(0.95, 0.999), eps=1e-5, k=6, alpha=0.5,
+                  use_gc=True, degenerated_to_sgd=True)
+
+
+@torch.no_grad()
+def look_at_sources(domain, direction, latents, settings, resolution):
+    """The unedited images: CLIP's vectors [augmentations, N, D], and what each still lacks [N]."""
+    generator: StyleGenerator = domain.generator
+    features, remaining = [], []
     for part in latents.split(8):
-        image = domain.generator(part, resolution=resolution)
-        features.append(torch.stack([domain.clip.encode_image(augment(image, seed))
-                                     for seed in range(settings.augmentations)], dim=1))
-        persons.append(domain.identity(image) if domain.identity else image.new_zeros(len(image), 1))
-        lacks.append(missing(domain, direction, image))
-    return torch.cat(features), torch.cat(persons), torch.cat(lacks)
+        image = generator.synthesize(generator.styles(part), resolution)  # [B, 3, R, R]
+        features.append(augmented_features(domain.clip, image, range(settings.augmentations)))
+        remaining.append(linear_model(domain).remaining(direction, image))
+    return torch.cat(features, dim=1), torch.cat(remaining)
 
 
-def our_objective(domain, prompt, latents, settings, resolution):
-    """As `paper_objective`, with notebook 1's change instead of a place, in standard deviations."""
-    space, direction = w_space(domain.generator), text_direction(domain, prompt)
-    features, persons, lacks = before_the_edit(domain, direction, latents, settings, resolution)
-    goal = settings.goal * lacks * gain(domain, direction)
+class LinearMapperObjective(MapperObjective):
+    """Our loss: notebook 1's change instead of a place, in standard deviations along W's axes."""
 
-    def terms_of(mapper, index, seeds):
-        step = mapper_step(domain, mapper, latents[index])
-        image = domain.generator(latents[index] + step, resolution=resolution)
-        moved = sum(domain.clip.encode_image(augment(image, seed)) - features[index, seed] for seed in seeds)
-        change = change_distance(moved / len(seeds), direction, goal[index], settings.sideways)
-        length = space.position(space.mean + step, mapper.config["dim"]).square().mean(dim=(1, 2))
-        # A goal shrinks with what its face lacks, and moves sideways are counted in squared goals: without
-        # this factor, the few faces that show the attribute already pull the whole mapper back.
-        terms = {"clip": lacks[index]**2 * change, "latent": settings.lambda_l2 * length}
-        if domain.identity:
-            terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), persons[index])
-        return terms, image
+    scheduled = True
 
-    return terms_of
+    def __init__(self, domain, prompt, latents, settings, resolution):
+        super().__init__(domain, prompt, latents, settings, resolution)
+        self.direction = text_direction(domain.clip, domain.neutral, prompt)  # d [D]
+        self.features, self.remaining = look_at_sources(domain, self.direction, latents, settings,
+                                                        resolution)
+        self.goal = settings.goal * self.remaining * linear_model(domain).margin(self.direction)
+
+    def edit_losses(self, step, image, index, seeds):
+        settings, space = self.settings, self.domain.w_space
+        seen = augmented_features(self.domain.clip, image, seeds)  # [A, B, D]
+        change = (seen - self.features[list(seeds)][:, index]).mean(dim=0)  # [B, D]
+        change = directional_clip_loss(change, self.direction, self.goal[index],
+                                       settings.lambda_orthogonal)
+        length = space.position(space.mean + step, mapper_axes(self.domain))  # [B, L, K]
+        # A goal shrinks with what its face lacks, and the orthogonal part is counted in squared
+        # goals: without this factor, faces that show the attribute would hold back all others.
+        return {"clip": self.remaining[index]**2 * change,
+                "latent": settings.lambda_l2 * length.square().mean(dim=(1, 2))}
 
 
-def start_at_suggestion(domain, mapper, prompt, settings):
-    """Set the last biases so that 0.1 M(x) is about the suggested offset, whatever x is."""
-    wanted = 10 * settings.start * suggestion(domain, text_direction(domain, prompt)) / math.sqrt(2)
-    wanted = torch.where(wanted > 0, wanted, wanted / 0.2)  # what the last leaky ReLU makes that offset of
+def start_at_linear_step(domain, mapper, prompt, settings):
+    """Set the last biases so that 0.1 M(x) is about the linear CLIP step, whatever x is."""
+    direction = text_direction(domain.clip, domain.neutral, prompt)
+    wanted = 10 * settings.start * linear_model(domain).step(direction) / math.sqrt(2)  # [K]
+    wanted = torch.where(wanted > 0, wanted, wanted / 0.2)  # the last leaky ReLU undoes this
     with torch.no_grad():
         for network in mapper.networks.values():
             last = network.layers[-1]
-            last.weight.mul_(settings.scatter)
+            last.weight.mul_(settings.last_layer_scale)
             last.bias.copy_(wanted / last.bias_gain)
 
 
-def mapper_settings(domain, objective, **given):
-    """The numbers of a training: the domain's (or the authors'), but for those given."""
+def mapper_settings(domain, objective, steps=None):
+    """The numbers of a training: the domain's for "ours", the authors' for "paper".
+
+    Raises: ValueError for another objective, or a number of steps below 0.
+    """
     if objective not in ("ours", "paper"):
         raise ValueError(f'objective must be "ours" or "paper", not {objective!r}.')
     settings = domain.settings.mapper if objective == "ours" else PAPER_MAPPER
-    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if steps is not None and steps < 0:
+        raise ValueError(f"steps must be 0 or more, not {steps}.")
+    return settings if steps is None else replace(settings, steps=steps)
 
 
-class FallingRate(torch.optim.Adam):
-    """Adam whose learning rate rises over the first twentieth of the steps and falls over the last
-    quarter."""
-
-    def __init__(self, mapper, rate, steps):
-        super().__init__(mapper.parameters(), lr=rate)
-        self.rate, self.steps = rate, steps
-
-    def step(self):
-        group = self.param_groups[0]
-        group["taken"] = group.get("taken", 0) + 1
-        group["lr"] = learning_rate(group["taken"], self.steps + 1, self.rate)
-        super().step()
+def begin(domain, prompt, latents, objective, settings, networks, seed, resolution):
+    """An untrained mapper, its optimizer and its objective."""
+    mapper = new_mapper(domain, objective, networks, seed)
+    if objective == "paper":
+        loss = MapperObjective(domain, prompt, latents, settings, resolution)
+        return mapper, paper_optimizer(mapper, settings.lr), loss
+    start_at_linear_step(domain, mapper, prompt, settings)
+    loss = LinearMapperObjective(domain, prompt, latents, settings, resolution)
+    return mapper, torch.optim.Adam(mapper.parameters(), lr=settings.lr), loss
 
 
-def train_mapper(domain, prompt, latents, *, objective="ours", steps=None, batch=None, rate=None,
-                 lambda_l2=None,
-                 lambda_id=None, networks=("coarse", "medium", "fine"), seed=0, resolution=None, path=None,
-                 callback=None, accelerator=None):
-    """Train a mapper for a prompt on latents [N, L, w_dim], or go on with the run in `path` (method 2).
+def describe_run(domain, loss, objective, networks, seed):
+    """What tells a run from others, {name: value}; a file of another run is not taken up."""
+    settings = {name: value for name, value in asdict(loss.settings).items() if name != "origin"}
+    return dict(prompt=loss.prompt, objective=objective, generator=domain.fingerprint,
+                clip=domain.clip_fingerprint, resolution=loss.resolution, seed=seed,
+                latents=fingerprint(loss.latents), networks=list(networks), **settings)
 
-    Args:
-        objective: "ours", or "paper" as its authors run it.
-        steps, batch, rate, lambda_l2, lambda_id: in place of the domain's settings (or the authors').
-        resolution: where the generator stops; else ours stops at `domain.draw`, the paper's nowhere.
-        callback: gets {"step", "steps", "loss", "image"} after each step; True stops, as does Ctrl-C.
-        accelerator: of Hugging Face accelerate, shares each batch between processes.
 
-    Returns: the mapper with the lowest held-out loss so far, and history, {term: list}.
-    Raises: ValueError for a bad prompt, too few latents, or a run in `path` with other settings.
+@torch.inference_mode(False)
+def train_mapper(domain, prompt, latents, *, objective="ours", settings=None, steps=None,
+                 networks=ALL, seed=0, resolution=None, path=None, callback=None, accelerator=None):
+    """Train a mapper for a prompt on latents [N, L, w_dim] (method 2).
+
+    `objective` is "ours" or "paper"; `settings` (`MapperSettings`) or `steps` replace its own.
+    `resolution` in pixels says where the generator stops; without it, ours stops at
+    `domain.preview_resolution`. With a `path`, the run is kept there and goes on where it was.
+    `callback` gets {"step", "steps", "image", "loss"} after each step, and stops it by True;
+    `accelerator` (Hugging Face accelerate) shares each batch between processes.
+
+    Returns the mapper with the lowest held-out loss, and history {loss: list}. Raises ValueError
+    for a bad prompt, number or network, too few latents, or another run in `path`.
     """
-    settings = mapper_settings(domain, objective, steps=steps, batch=batch, rate=rate, lambda_l2=lambda_l2,
-                               lambda_id=lambda_id)
-    named = dict(prompt=prompt, objective=objective, generator=domain.fingerprint,
-                 latents=fingerprint(latents),
-                 networks=list(networks), seed=seed,
-                 **{k: v for k, v in asdict(settings).items() if k != "origin"})
-    return trained(domain, latents, settings, named, resolution, path, callback, accelerator)
-
-
-def trained(domain, latents, settings, named, resolution, path, callback, accelerator):
-    """`train_mapper`, its settings sorted out: `named` tells this run from others."""
-    torch.manual_seed(named["seed"])
-    mapper = new_mapper(domain, named["objective"], named["networks"])
-    if named["objective"] == "paper":
-        terms_of = paper_objective(domain, named["prompt"], latents, settings, resolution)
-        optimizer = paper_optimizer(mapper, settings.rate)
-    else:
-        terms_of = our_objective(domain, named["prompt"], latents, settings, resolution or domain.draw)
-        start_at_suggestion(domain, mapper, named["prompt"], settings)
-        optimizer = FallingRate(mapper, settings.rate, settings.steps)
-    run = Run(mapper, optimizer, named, path, accelerator)
-    training_loop(run, terms_of, *split_latents(latents, settings.batch), settings, named["seed"], callback)
+    settings = settings or mapper_settings(domain, objective, steps)
+    if objective == "ours":
+        resolution = resolution or domain.preview_resolution
+    latents = domain.generator.check_w_plus(latents).detach().to(domain.device)
+    mapper, optimizer, loss = begin(domain, prompt, latents, objective, settings, networks, seed,
+                                    resolution)
+    run = TrainingRun(mapper, optimizer, path, accelerator)
+    run.resume(describe_run(domain, loss, objective, networks, seed))
+    training_loop(run, loss, seed, callback)
     mapper.load_state_dict(run.best)
     return mapper.eval().requires_grad_(False), run.history

@@ -5,126 +5,109 @@ Written by `make export` from notebooks/01_latent_optimization.ipynb: edit that.
 
 from contextlib import suppress
 from dataclasses import replace
-from itertools import cycle
 
 import torch
 
-from helpers.criteria import (
-    augment,
-    change_distance,
-    clip_distance,
-    identity_distance,
-    latent_distance,
+from helpers.clip_model import ClipModel
+from helpers.inversion import Descent
+from helpers.losses import (
+    augmented_features,
+    clip_loss,
+    directional_clip_loss,
+    identity_loss,
+    latent_loss,
     text_direction,
 )
-from helpers.inversion import learning_rate
-from helpers.latents import gain, missing, suggestion, w_space
+from helpers.methods.linear_model import linear_model
 from helpers.settings import PAPER_OPTIMIZATION
-
-
-@torch.enable_grad()
-def descend(x, draw, objective, *, steps, rate, callback=None):
-    """Gradient descent on x [N, ...]: the best x of each image so far, and {term: list of means}.
-
-    `objective(x, image)` gives {term: distances [N]}; Ctrl-C, or True from the callback, ends it."""
-    x, best, history = x.clone().requires_grad_(), x.detach().clone(), {"loss": []}
-    optimizer = torch.optim.Adam([x], lr=rate)
-    best_loss = torch.full([len(x)], float("inf"), device=x.device)
-    with suppress(KeyboardInterrupt):
-        for step in range(1, steps + 1):
-            terms = objective(x, image := draw(x))
-            loss = sum(terms.values())
-            keep = loss < best_loss
-            best[keep], best_loss[keep] = x.detach()[keep], loss.detach()[keep]
-            for name, value in {**terms, "loss": loss}.items():
-                history.setdefault(name, []).append(value.mean().item())
-            state = {"step": step, "steps": steps, "image": image.detach(), "loss": history["loss"][-1]}
-            if callback and callback(state):
-                break
-            optimizer.param_groups[0]["lr"] = learning_rate(step - 1, steps, rate)
-            optimizer.zero_grad()
-            loss.sum().backward()
-            optimizer.step()
-    return best, history
+from helpers.stylegan2 import StyleGenerator
 
 
 def optimize_paper(domain, w_plus, prompt, settings, resolution=None, callback=None):
-    """Equation (1) of the paper. Arguments and result as `optimize_latent`; `resolution` stops the generator
-    early."""
-    source = domain.generator.check_w_plus(w_plus).detach().to(domain.device)
-    text = domain.clip.encode_text([prompt])
+    """Equation (1) of the paper, over all of w_plus [N, L, w_dim].
+
+    Args: settings: `OptimizationSettings`; resolution: where the generator stops, in pixels.
+    The rest, and what it returns, as `optimize_latent`.
+    """
+    generator: StyleGenerator = domain.generator
+    clip: ClipModel = domain.clip
+    source = generator.check_w_plus(w_plus).detach().to(domain.device)  # w_s
+    text = clip.encode_text([prompt])  # t [1, D]
     with torch.no_grad():
-        person = domain.identity and domain.identity(domain.generator(source, resolution=resolution))
+        image = generator.synthesize(generator.styles(source), resolution)
+        person = domain.identity(image) if domain.identity else None  # R(G(w_s)) [N, E]
+    descent = Descent(source, steps=settings.steps, lr=settings.lr, callback=callback)
+    with suppress(KeyboardInterrupt):
+        for _ in descent:
+            image = generator.synthesize(generator.styles(descent.x), resolution)  # G(w)
+            losses = {"clip": clip_loss(clip.encode_image(image), text),
+                      "latent": settings.lambda_l2 * latent_loss(descent.x, source)}
+            if person is not None:
+                distance = identity_loss(domain.identity(image), person)
+                losses["identity"] = settings.lambda_id * distance
+            descent.update(losses, image)
+    return descent.best, descent.history
 
-    def objective(w_plus, image):
-        terms = {"clip": clip_distance(domain.clip.encode_image(image), text),
-                 "latent": settings.lambda_l2 * latent_distance(w_plus, source)}
-        if person is not None:
-            terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), person)
-        return terms
 
-    return descend(source, lambda w_plus: domain.generator(w_plus, resolution=resolution), objective,
-                   steps=settings.steps, rate=settings.rate, callback=callback)
+def change_losses(clip, image, before, direction, goal, step, settings):
+    """The CLIP loss of ours: the change of CLIP's vector, seen in a few augmentations in turn.
 
-
-def change_term(domain, direction, image, settings, goal):
-    """The CLIP term: how far the change from the source `image` is from its goal [N], in augmentations."""
-    with torch.no_grad():
-        start = [domain.clip.encode_image(augment(image, seed)) for seed in range(settings.augmentations)]
-    seeds = cycle(range(settings.augmentations))
-
-    def distance(image):
-        some = [next(seeds) for _ in range(settings.at_once)]
-        moved = sum(domain.clip.encode_image(augment(image, seed)) - start[seed] for seed in some) / len(some)
-        return change_distance(moved, direction, goal, settings.sideways)
-
-    return distance
+    Args: before: CLIP's vectors of the source [A, N, D]; goal: [N]. Returns {"clip": [N]}.
+    """
+    first, count = step * settings.augmentations_per_step, settings.augmentations
+    seeds = [(first + i) % count for i in range(settings.augmentations_per_step)]
+    change = (augmented_features(clip, image, seeds) - before[seeds]).mean(dim=0)  # [N, D]
+    return {"clip": directional_clip_loss(change, direction, goal, settings.lambda_orthogonal)}
 
 
 def optimize_ours(domain, w_plus, prompt, settings, resolution=None, callback=None):
-    """Equation (1) with the four changes: one offset v [N, 1, K] in `w_space`. As `optimize_paper`."""
-    source = domain.generator.check_w_plus(w_plus).detach().to(domain.device)
-    space, direction = w_space(domain.generator), text_direction(domain, prompt)
+    """Equation (1) with four changes: one offset v [N, 1, K] for all rows. As `optimize_paper`."""
+    generator: StyleGenerator = domain.generator
+    clip: ClipModel = domain.clip
+    source = generator.check_w_plus(w_plus).detach().to(domain.device)
+    direction, model = text_direction(clip, domain.neutral, prompt), linear_model(domain)  # [D]
     with torch.no_grad():
-        image = domain.generator(source, resolution=resolution)
-        person = domain.identity and domain.identity(image)
-        lacks = missing(domain, direction, image)
-    clip_term = change_term(domain, direction, image, settings,
-                            settings.goal * lacks * gain(domain, direction))
+        image = generator.synthesize(generator.styles(source), resolution)  # [N, 3, R, R]
+        person = domain.identity(image) if domain.identity else None  # [N, E]
+        before = augmented_features(clip, image, range(settings.augmentations))  # [A, N, D]
+        remaining = model.remaining(direction, image)  # [N]
+    goal = settings.goal * remaining * model.margin(direction)  # [N]
+    start = settings.start * remaining[:, None, None] * model.step(direction)  # [N, 1, K]
+    descent = Descent(start, steps=settings.steps, lr=settings.lr, callback=callback)
+    with suppress(KeyboardInterrupt):
+        for step in descent:
+            w_plus = source + domain.w_space.offset(descent.x)
+            image = generator.synthesize(generator.styles(w_plus), resolution)
+            losses = change_losses(clip, image, before, direction, goal, step, settings)
+            losses["latent"] = settings.lambda_l2 * latent_loss(descent.x, 0)
+            if person is not None:
+                distance = identity_loss(domain.identity(image), person)
+                losses["identity"] = settings.lambda_id * distance
+            descent.update(losses, image)
+    return source + domain.w_space.offset(descent.best), descent.history
 
-    def objective(v, image):
-        terms = {"clip": clip_term(image), "latent": settings.lambda_l2 * latent_distance(v, 0)}
-        if person is not None:
-            terms["identity"] = settings.lambda_id * identity_distance(domain.identity(image), person)
-        return terms
 
-    start = settings.start * lacks[:, None, None] * suggestion(domain, direction)
-    v, history = descend(start, lambda v: domain.generator(source + space.offset(v), resolution=resolution),
-                         objective,
-                         steps=settings.steps, rate=settings.rate, callback=callback)
-    return source + space.offset(v), history
+@torch.inference_mode(False)
+@torch.enable_grad()
+def optimize_latent(domain, w_plus, prompt, *, objective="ours", steps=None, lambda_l2=None,
+                    lambda_id=None, resolution=None, callback=None):
+    """Edit images by text (method 1): w_plus [N, L, w_dim], or one image's [L, w_dim].
 
+    `objective` is "ours", or "paper" for equation (1) as its authors run it; `steps`, `lambda_l2`
+    and `lambda_id` replace its own. `resolution` in pixels says where the generator stops; without
+    it, ours stops at `domain.preview_resolution`. `callback` gets {"step", "steps", "image",
+    "loss"} after each step, and stops the run by True.
 
-def optimize_latent(domain, w_plus, prompt, *, objective="ours", steps=None, lambda_l2=None, lambda_id=None,
-                    resolution=None, callback=None):
-    """Edit images by text (method 1).
-
-    Args:
-        w_plus: [N, L, w_dim], or one image's [L, w_dim].
-        objective: "ours", or "paper" for equation (1) as its authors run it.
-        steps, lambda_l2, lambda_id: in place of the domain's settings (or the authors').
-        resolution: where the generator stops; without it, ours stops at `domain.draw` and the paper's
-        nowhere.
-        callback: called with {"step", "steps", "image", "loss"} after each step; return True to stop.
-
-    Returns: w_plus [N, L, w_dim], the best so far of each image, and history, {term: list of means}.
-    Raises: ValueError for a prompt that is empty or too long, or a latent of another generator.
+    Returns w_plus [N, L, w_dim], the best of each image, and history {loss: list of means}. Raises
+    ValueError for a bad prompt, objective, number of steps, or another generator's latent.
     """
-    ways = {"ours": (optimize_ours, domain.settings.optimization, domain.draw),
-            "paper": (optimize_paper, PAPER_OPTIMIZATION, None)}
-    if objective not in ways:
-        raise ValueError(f'objective must be "ours" or "paper", not {objective!r}.')
-    optimize, settings, side = ways[objective]
     given = {"steps": steps, "lambda_l2": lambda_l2, "lambda_id": lambda_id}
-    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    return optimize(domain, w_plus, prompt, settings, resolution or side, callback)
+    given = {name: value for name, value in given.items() if value is not None}
+    if objective == "paper":
+        settings = replace(PAPER_OPTIMIZATION, **given)
+        return optimize_paper(domain, w_plus, prompt, settings, resolution, callback)
+    if objective == "ours":
+        settings = replace(domain.settings.optimization, **given)
+        resolution = resolution or domain.preview_resolution
+        return optimize_ours(domain, w_plus, prompt, settings, resolution, callback)
+    raise ValueError(f'objective must be "ours" or "paper", not {objective!r}.')

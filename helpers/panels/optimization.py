@@ -1,68 +1,64 @@
 """Method 1's panel."""
 
-from .panel import FacePanel, settings_of
-from .widgets import set_slider, slider
+from ..settings import PAPER_OPTIMIZATION
+from .panel import FacePanel
+from .widgets import slider
 
 
 class OptimizationPanel(FacePanel):
-    """Method 1: every run searches for an edit of this face.
+    """Method 1: every run searches for an edit of this face. A preview shows where it begins.
 
-    Args:
-        domain, invert, folder: as `FacePanel`.
-        optimize_latent: (domain, w_plus, prompt, *, objective, steps, lambda_l2, lambda_id, callback) -> w_plus and
-            history, as notebook 1's.
+    `optimize_latent` is notebook 1's, the rest as `FacePanel`. What is `found` is an edited w_plus.
     """
 
-    STATE = (*FacePanel.STATE, "result")
-
     def __init__(self, domain, invert, optimize_latent, *, folder="."):
-        self.optimize, self.result = optimize_latent, None  # w_plus after the edit
-        super().__init__(domain, invert, folder)
-        self.steps = slider("steps", 60, 10, 300, 10)
-        self.lambda_l2 = slider("lambda_l2", 0.0, 0, 0.02, 0.0005, readout_format=".4f")
-        self.lambda_id = slider("lambda_id", 0.0, 0, 0.5, 0.005, readout_format=".3f",
-                                disabled=domain.identity is None)
-        self._objective_changed()
-        self.arrange(self.steps, self.lambda_l2, self.lambda_id)
-
-    def _objective_changed(self):
-        settings = settings_of(self.domain, "optimization", self.objective.value)
-        for control in (self.steps, self.lambda_l2, self.lambda_id):
-            set_slider(control, getattr(settings, control.description))
+        super().__init__(domain, invert, folder, domain.prompts[0])
+        self.optimize = optimize_latent
+        self.steps = slider("steps", 60, 10, 500, 10)
+        self.lambda_l2 = slider("lambda_l2", 0.0, 0, 0.05, 0.0005, readout_format=".4f")
+        self.lambda_id = slider("lambda_id", 0.0, 0, 1.0, 0.005, readout_format=".3f")
+        sliders = [self.steps, self.lambda_l2]
+        sliders += [self.lambda_id] if domain.identity is not None else []
+        self.inputs += sliders
+        self.on(self._set_sliders, self.objective)
+        self._set_sliders()
+        self.arrange(sliders, rare=[self.objective])
 
     def settings(self):
-        return super().settings() | {control.description: control.value
-                                     for control in (self.steps, self.lambda_l2, self.lambda_id)}
+        return {"objective": self.objective.value, "steps": self.steps.value,
+                "lambda_l2": self.lambda_l2.value, "lambda_id": self.lambda_id.value}
 
-    def look_up(self):
-        self.result = None  # what was found for another face is on the list of edits
-        self._set_ready()
+    def look_up(self, prompt, **settings):
+        """The preview: where our search starts, one step of the linear model of CLIP."""
+        if self.chosen.w_plus is None:
+            return None, "preview", "Run finds the latent of this picture first, then the edit."
+        found, _ = self.optimize(self.domain, self.chosen.w_plus, prompt, steps=0)
+        return found, "preview", f"{prompt}: a quick preview. Run searches for a better edit."
 
     def edit(self, prompt, **settings):
         self.say(f"Editing: {prompt}")
-        self.result, history = self.optimize(self.domain, self.chosen.w_plus, prompt, callback=self.work.watch,
-                                             **settings)
-        with self.quietly():
-            self.strength.value = 1
-        return f"{prompt}: {'stopped' if self.work.stopped else 'done'} after {len(history['loss'])} steps."
+        found, history = self.optimize(self.domain, self.chosen.w_plus, prompt,
+                                       callback=self.task.watch, **settings)
+        self.strength.value = 1
+        ended = "stopped" if self.task.stopped else "done"
+        said = f"{prompt}: {ended} after {len(history['loss'])} steps."
+        return found, settings["objective"], said
 
-    def ready(self):
-        return self.result is not None
-
-    def blended(self, strength, resolution=None):
-        return self._between(self.result, strength, resolution)
-
-    def _between(self, result, strength, resolution):
+    def image_of(self, found, strength, resolution=None):
         source = self.chosen.w_plus
-        w_plus = source if strength == 0 else source + strength * (result - source)
+        w_plus = source if strength == 0 else source + strength * (found - source)
         return self.domain.generator(w_plus, resolution=resolution)
 
     def columns(self, prompt, lambda_l2, **settings):
-        value = lambda_l2 or settings_of(self.domain, "optimization", settings["objective"]).lambda_l2
-        for column, factor in enumerate((0, 0.5, 1, 2)):
-            self.say(f"Grid, column {column + 1} of 4: {prompt}, lambda_l2 {factor * value:g}")
-            self.work.count_anew()
-            result, _ = self.optimize(self.domain, self.chosen.w_plus, prompt, lambda_l2=factor * value,
-                                      callback=self.work.watch, **settings)
-            yield (f"lambda_l2 {factor * value:g}",
-                   lambda strength, result=result: self._between(result, strength, self.domain.draw))
+        usual = lambda_l2 or self.domain.settings.optimization.lambda_l2
+        for column, value in enumerate((0, 0.5 * usual, usual, 2 * usual), 1):
+            self.say(f"Grid, column {column} of 4: {prompt}, lambda_l2 {value:g}")
+            found, _ = self.optimize(self.domain, self.chosen.w_plus, prompt, lambda_l2=value,
+                                     callback=self.task.watch, **settings)
+            yield f"lambda_l2 {value:g}", found
+
+    def _set_sliders(self):
+        paper = self.objective.value == "paper"
+        settings = PAPER_OPTIMIZATION if paper else self.domain.settings.optimization
+        for control in (self.steps, self.lambda_l2, self.lambda_id):
+            control.value = getattr(settings, control.description)

@@ -1,283 +1,221 @@
-"""What all panels share: choose a face, type a prompt, run, stop, blend, compare, go back, save."""
+"""What all panels share: choose a face, type a prompt, run, stop, blend, compare, save."""
 
 import html
 import threading
-from contextlib import contextmanager
+from functools import partial
 
 import ipywidgets as widgets
 import torch
+from IPython.display import display
 
-from ..settings import PAPER_MAPPER, PAPER_OPTIMIZATION
-from .edits import Edit, Edits
-from .exports import Exports
-from .faces import FaceSource
-from .pictures import Pictures
-from .widgets import FULL, LABEL, row, sentence, slider, switch
-from .work import MODELS, Turns, Work
+from .background import MODEL_LOCK, BackgroundTask, Busy, Debouncer
+from .saving import Exports
+from .widgets import FULL, LABEL, TEXT_WIDE, FaceSource, Pictures, Refused, row, sentence, slider
 
 OBJECTIVES = (("ours", "ours"), ("the paper's", "paper"))
 
 
-def settings_of(domain, method, objective):
-    """The settings of "optimization" or "mapper" for an objective, "ours" or "paper"."""
-    paper = {"optimization": PAPER_OPTIMIZATION, "mapper": PAPER_MAPPER}
-    return paper[method] if objective == "paper" else getattr(domain.settings, method)
-
-
 class FacePanel:
-    """A face, a prompt, and the edit of one by the other.
+    """A face, a prompt, and the edit of one by the other. It opens with an edit on show.
 
-    A panel of its own fills in the methods under "What a method adds" and names, in `STATE`, the attributes that
-    make up an edit one can go back to, and in `self.controls`, the widgets.
+    A panel of its own fills in the methods under "What a method adds". `found` is what it found
+    for a face and a prompt, and draws at any strength; None if there is no edit to show.
+    A run uses the prompt and the settings of the moment it began; what cannot be done beside it is
+    disabled. It waits for another panel's run, and goes on if the page is closed. While a slider
+    moves, the edit is drawn at `domain.preview_resolution`, and at full size once it rests.
 
-    A run uses the prompt and the settings of the moment it began. A second Run beside it does nothing; a Run of another
-    panel waits for its end. The run goes on if the page is closed, and its result is there when the panel is displayed
-    again. What is chosen or moved while the networks are at work counts when they are free again.
-
-    While a slider moves, the edit is drawn at the size `domain.draw`, and at full size once it rests.
-
-    Args:
-        domain: a `Domain`.
-        invert: as `helpers.inversion.invert`.
-        folder: where Save puts its files.
+    Args: domain: a `Domain`. invert: as `helpers.inversion.invert`. folder: where Save puts files.
+        prompt: the one to begin with. objectives: (text, value) of each, the usual one first.
     """
 
-    STATE = ("chosen", "_prompt", "_with")
-
-    def __init__(self, domain, invert, folder, objectives=OBJECTIVES):
+    def __init__(self, domain, invert, folder, prompt, objectives=OBJECTIVES):
         self.domain, self.invert = domain, invert
-        self.chosen = None  # the `Face` on show
-        self._prompt, self._with = domain.prompts[0], objectives[0][1]  # of the edit on show
-        self._plain = self._with  # the objective that goes without saying
-        self._setting = threading.local()  # `quietly`: does this thread set controls that no hand has moved?
-
-        self.pictures = Pictures()
-        self.faces = FaceSource(domain, self.say, self._ask)
-        self.work = Work(self.say, self.pictures.show_step, self._set_ready)
-        self.turns = Turns(self.work, self.say, self.draw)
-        self.edits = Edits(self._go_back)
+        self.chosen, self.found = None, None  # the `Face` and the edit on show
+        self.shown_prompt, self.shown_objective, self.title = prompt, None, prompt  # of that edit
+        self.below = ""  # the sentences of the edits below it
+        self._usual = objectives[0][1]  # the objective that goes without saying
+        self._one, self._actor = threading.RLock(), None  # the thread that does what a hand asked
+        self._later = self.draw  # what is done when nothing has moved for a while
+        # The prompt's value changes when Enter or Tab is pressed, not with every letter.
+        self.prompt = widgets.Combobox(value=prompt, options=list(domain.prompts), style=LABEL,
+                                       description="prompt", ensure_option=False,
+                                       continuous_update=False, layout=FULL)
+        self.objective = widgets.ToggleButtons(options=objectives, description="objective",
+                                               style=LABEL | {"button_width": "auto"}, layout=FULL)
+        self.strength = slider("strength", 1.0, 0, 1.5, 0.05)
+        self.status = widgets.HTML(layout={"min_height": "56px", "max_width": "440px"})
+        self.caution = widgets.HTML(layout=FULL)
+        self.pictures, self.faces, self.task = Pictures(), FaceSource(domain), BackgroundTask(self)
         self.exports = Exports(self, folder)
-        self.before, self.after, self.caption = self.pictures.before, self.pictures.after, self.pictures.caption
-        self.compare = self.pictures.compare
-        self.save_png, self.save_gif, self.grid = self.exports.png, self.exports.gif, self.exports.grid
-        self.face, self.again, self.upload = self.faces.choice, self.faces.another, self.faces.upload
-        self.run, self.stop, self.progress = self.work.run, self.work.stop, self.work.progress
-        self.history, self.wait = self.edits.choice, self.work.wait
+        self.rest, self.enter = Debouncer(self._rested, 0.3), Debouncer(self.start, 0.2)
+        self.face, self.run, self.wait = self.faces.choice, self.task.run, self.task.wait
+        self.inputs = [*self.faces.controls, self.prompt, self.objective]
+        self.need_edit = [self.strength, self.pictures.compare, self.exports.png,
+                          self.exports.gif, self.exports.grid]
+        for control in self.faces.controls:
+            self.on(partial(self._show_face, control), control)
+        self.on(self.refresh, self.prompt)
+        self.on(partial(self.draw_soon, self.draw), self.strength)
+        self.on(self.pictures.draw_line, self.pictures.compare)
+        self.run.on_click(self.start)
+        self.prompt.on_msg(self._prompt_message)
 
-        self.prompt = widgets.Combobox(value=domain.prompts[0], options=list(domain.prompts), description="prompt",
-                                       ensure_option=False, style=LABEL, layout=FULL)
-        self.objective = switch("objective", objectives)
-        self.status = widgets.HTML()
-        self.strength = slider("strength", 1.0, 0, 1.5, 0.05, disabled=True)
-        self.need_edit = [self.strength, self.compare, self.save_png, self.save_gif, self.grid]
-        self.controls = {"prompt": self.prompt, "strength": self.strength}
-
-        self.prompt.on_msg(lambda widget, content, buffers: content.get("event") == "submit" and self.start())
-        self.run.on_click(lambda clicked: self.start())
-        self.observe(self.objective, self._objective_changed)
-        self.observe(self.strength, self._moved)
-        self.observe(self.compare, self.pictures.draw_line)
-
-    def arrange(self, *controls):
-        """Lay the panel out, the panel's own controls under the prompt; rows wrap on a narrow page.
-
-        What is moved while one looks stands right above the pictures, so that both fit on a screen.
-        """
-        self.widget = widgets.VBox([
-            row(self.faces.widgets), self.prompt, self.objective, row(controls), row(self.work.widgets), self.status,
-            row([self.strength, self.compare]), self.pictures.widget,
-            row([self.history, self.save_png, self.save_gif, self.grid]), self.exports.saver.link, self.exports.sheet])
-        self.faces.ask()
+    def arrange(self, controls, rare):
+        """Lay the panel out, with the method's controls and, folded, its rare ones; open it."""
+        self.more = widgets.ToggleButton(description="more", icon="caret-down", layout=TEXT_WIDE)
+        self.rare = widgets.VBox(rare, layout={"display": "none"})
+        self.more.observe(self._more_pressed, "value")
+        task, exports = self.task, self.exports
+        left = widgets.VBox([
+            self.face, row(*self.faces.controls[1:]), self.prompt, *controls, self.more, self.rare,
+            row(task.run, task.stop, task.progress, task.time_left), self.status, self.caution,
+            self.strength, self.pictures.compare, row(exports.png, exports.gif, exports.grid)],
+            layout={"flex": "1 1 310px"})
+        sides = row(left, self.pictures.widget, align_items="flex-start")
+        self.widget = widgets.VBox([sides, exports.sheet])
+        self.attempt(partial(self._show_face, self.face))
 
     def _ipython_display_(self):
-        from IPython.display import display
         display(self.widget)
 
     def say(self, text):
-        """Show one line under the buttons; screen readers read it out."""
+        """Show one sentence; screen readers read it out."""
         self.status.value = f'<span role="status">{html.escape(str(text).strip())}</span>'
 
     # What a method adds
 
     def settings(self):
-        """What a run reads of the panel's own controls, as keywords of `edit`."""
+        """What the panel's controls say, as keywords of `look_up`, `edit` and `columns`."""
         return {"objective": self.objective.value}
 
+    def look_up(self, prompt, **settings):
+        """What is found without a run, or None; the objective that found it; a sentence."""
+
     def edit(self, prompt, **settings):
-        """Do what Run does, in the thread of a run; returns a sentence."""
+        """As `look_up`, with all that a run is needed for, in its thread."""
+        return self.look_up(prompt, **settings)
 
-    def look_up(self):
-        """Find what can be shown of a new face or sentence without a run."""
-
-    def ready(self):
-        """Is there an edit to show?"""
-
-    def blended(self, strength, resolution=None):
-        """The image [1, 3, R, R] at a strength; at 0 it is the source."""
+    def image_of(self, found, strength, resolution=None):
+        """The image [1, 3, R, R] of an edit at a strength. At 0 it is the source."""
 
     def strengths(self):
         """The rows of the grid."""
-        return [0.0, 0.5, 1.0, 1.5]
+        return sorted({self.strength.min, 0.0, 0.5, 1.0, 1.5})
 
     def columns(self, prompt, **settings):
-        """The columns of the grid, one by one: (label, function from a strength to an image), in a run's thread."""
+        """The columns of the grid, one by one, in a run's thread: a label and what was found."""
 
-    def description(self):
-        """What a saved picture says of the edit on show, {keyword: text}."""
-        return {"Prompt": self._prompt, "Objective": self._with}
+    # What follows when a hand moves a control
 
-    # What follows when a control is moved
+    def on(self, action, *controls):
+        """Have an action follow when a hand presses or moves one of the controls."""
+        for control in controls:
+            if isinstance(control, widgets.Button):
+                control.on_click(partial(self.attempt, action))
+            else:
+                control.observe(partial(self.attempt, action), "value")
 
-    def observe(self, control, action):
-        """Call an action when a control is moved, but not when the panel itself sets it."""
-        control.observe(lambda change: self._quiet or self.guard(action), "value")
+    def attempt(self, action, event=None):
+        """Do what a hand asked for, but not beside a run; what goes wrong becomes one line.
+        Controls that the action itself sets have no consequences of their own."""
+        if self.task.busy or self._actor == threading.get_ident():
+            return
+        with self._one:
+            self._actor = threading.get_ident()
+            try:
+                action()
+            except Exception as error:
+                self.say(sentence(error))
+                if isinstance(error, Busy):  # it counts later
+                    self._later = action
+                    self.rest.move()
+            self.set_ready()
+            self._actor = None
 
-    @property
-    def _quiet(self):
-        return getattr(self._setting, "quiet", False)
-
-    @contextmanager
-    def quietly(self):
-        """Set controls without what follows when a hand moves them."""
-        before, self._setting.quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._setting.quiet = before
-
-    def guard(self, action):
-        """Do something; what goes wrong becomes one line in the panel."""
-        try:
-            action()
-        except Exception as error:
-            self.say(sentence(error))
-
-    # Choosing a face
-
-    def _ask(self, load):
-        if not self._quiet:
-            self.turns.do("face", lambda: self._show(load()))
-
-    def _show(self, face):
-        """Show a face and, if it can be had without a run, its edit."""
-        with self.quietly():
-            self.faces.show(face)
-        self.chosen = face
-        self.edits.on_show(None)
-        self.pictures.show_source(face.image)
-        self._set_ready()
-        self.turns.do("look up", self.look_up)
-
-    def changed(self):
-        """A sentence or a setting that the edit on show depends on has changed."""
-        def look_up_and_remember():
-            self.edits.on_show(None)
-            self.look_up()
-            self._remember()
-
-        self.turns.do("look up", look_up_and_remember)
-
-    def _objective_changed(self):
-        """Set the panel's own controls to the settings of the objective."""
-
-    def _set_ready(self):
+    def set_ready(self):
+        """Disable what cannot be done now, and have the list say which face is on show."""
+        busy = self.task.busy
+        self.face.value = self.chosen.name if self.chosen else self.face.value
+        self.run.disabled, self.task.stop.disabled = busy, not busy
+        for control in self.inputs:
+            control.disabled = busy
         for control in self.need_edit:
-            control.disabled = not self.ready() or self.work.busy
-        for control in (self.face, self.again, self.upload):
-            control.disabled = self.work.busy
-        self.history.disabled = self.work.busy or not len(self.edits)
+            control.disabled = busy or not self.ready()
 
-    # Running
+    def _rested(self):
+        with MODEL_LOCK.lock:  # wait until nobody holds it
+            action, self._later = self._later, self.draw
+        self.attempt(action)
 
-    def start(self):
+    def _more_pressed(self, change):
+        self.rare.layout.display = "" if self.more.value else "none"
+
+    def _prompt_message(self, widget, content, buffers):
+        if content.get("event") == "submit":
+            self.enter.move()  # the browser tells of the Enter key before it sends the text
+
+    def _show_face(self, control):
+        """Show the face that a control asks for and, if it can be had at once, its edit."""
+        with MODEL_LOCK.for_picture(), torch.no_grad():
+            self.chosen = self.faces.asked(control)
+            self.pictures.show_source(self.chosen.image)
+            self.refresh()
+
+    def start(self, clicked=None):
         """What Run and the Enter key do; `wait` waits for its end."""
-        prompt, objective, settings = self.prompt.value, self.objective.value, self.settings()
-        stopped = []  # says whether the run ended before its edit began
+        self.task.start(self._run, self.prompt.value, self.settings())
 
-        def run():
-            self.domain.clip.encode_text([prompt])  # a prompt that cannot be used says so before any work
-            self._encode()
-            if self.work.stopped:
-                stopped.append(True)
-                return self.say("Stopped before the edit began.")
-            self.work.count_anew()
-            self.edits.on_show(None)  # what is drawn from now on is another edit
-            self.say(f"{self.edit(prompt, **settings)} {self.domain.clip.caution(prompt)}")
-            self._prompt, self._with = prompt, objective
-
-        def ended(succeeded):
-            if succeeded and not stopped:
-                self._remember()
-                if self.turns.waits("face"):
-                    self.say(f"{self.title}: done, and under \"go back\". This is the face chosen meanwhile.")
-            self.turns.catch_up()
-
-        self.work.start(run, ended)
-
-    def _encode(self):
-        """Find the latent of the face on show, if it is not known."""
+    def _run(self, prompt, settings):
+        self.domain.clip.encode_text([prompt])  # a bad prompt says so before any work
         face = self.chosen
         if face is None:
-            raise ValueError("Choose a face first.")
+            raise Refused("Choose a face first.")
         if face.w_plus is None:
             self.say("Finding the latent of this picture.")
-            w_plus, _ = self.invert(self.domain, face.image, callback=self.work.watch)
-            if not self.work.stopped:  # else the next run begins anew
-                face.w_plus = w_plus
-                self.faces.keep(face)
+            w_plus, _ = self.invert(self.domain, face.image, callback=self.task.watch)
+            if self.task.stopped:  # the next run begins anew
+                raise Refused("Stopped before the edit began.")
+            face.w_plus = self.faces.latents[face.name] = w_plus
+        self._take(prompt, *self.edit(prompt, **settings))
 
-    # Looking at the result
+    def _take(self, prompt, found, objective, said):
+        """An edit has been found: say so, and which words of its prompt CLIP does not know."""
+        self.found, self.shown_prompt, self.shown_objective = found, prompt, objective
+        self.title = prompt if objective == self._usual else f"{prompt} ({objective})"
+        self.say(said if self.ready() else f"{self.chosen.note} {said}")
+        caution = html.escape(self.domain.clip.caution(prompt))
+        self.caution.value = caution and f'<div style="line-height: 1.3">{caution}</div>'
 
-    @property
-    def title(self):
-        """What the edit on show is called."""
-        return self._prompt if self._with == self._plain else f"{self._prompt} ({self._with})"
+    def ready(self):
+        """Is there an edit to show?"""
+        return self.found is not None and self.chosen.w_plus is not None
 
-    def _moved(self):
-        self.turns.do("picture", lambda: self.draw(self.domain.draw))
+    def blended(self, strength, resolution=None):
+        """The image [1, 3, R, R] of the edit on show at a strength. At 0 it is the source."""
+        return self.image_of(self.found, strength, resolution)
+
+    def refresh(self, resolution=None):
+        """Show the edit that the controls ask for, if it can be had without a run."""
+        if self.chosen is None:
+            raise Refused("Choose a face first.")
+        with MODEL_LOCK.for_picture(), torch.no_grad():
+            self.found, prompt = None, self.prompt.value
+            try:
+                self._take(prompt, *self.look_up(prompt, **self.settings()))
+            finally:
+                self.draw(resolution)
 
     def draw(self, resolution=None):
-        """Draw the edit; if at less than full size, again at full size when nothing has moved for a moment."""
-        if not self.ready() or self.work.busy:
-            return
-        self.turns.rest.cancel()
-        with MODELS.for_picture(), torch.no_grad():
-            self.pictures.show_edit(self.blended(self.strength.value, resolution), self.title)
-        self.edits.update(self._state(), self._values())
-        if resolution is not None:
-            self.turns.rest.move()
+        """Draw the edit on show at a resolution or at full size; where there is none, its face."""
+        with MODEL_LOCK.for_picture(), torch.no_grad():
+            if self.ready():
+                image = self.blended(self.strength.value, resolution)
+                self.pictures.show_edit(image, self.title)
+            elif self.chosen is not None:
+                self.pictures.show_source(self.chosen.image)
 
-    # Going back
-
-    def _remember(self):
-        """Put the edit on show on the list of those that one can go back to."""
-        if self.ready():
-            self.edits.add(Edit(self.title, self._state(), self._values()))
-            self._set_ready()
-
-    def _state(self):
-        return {name: getattr(self, name) for name in self.STATE}
-
-    def _values(self):
-        return {name: control.value for name, control in self.controls.items()} | {"prompt": self._prompt}
-
-    def _go_back(self, edit, number):
-        if not self.work.busy:
-            self.guard(lambda: self._restore(edit, number))
-
-    def _restore(self, edit, number):
-        with self.quietly():
-            for name, value in edit.state.items():
-                setattr(self, name, value)
-            for name, value in edit.values.items():
-                self.controls[name].value = value
-            self.faces.show(self.chosen)
-        self.pictures.show_source(self.chosen.image)
-        self.edits.on_show(edit)
-        self.restored()
-        self._set_ready()
-        self.say(f"Back at edit {number}: {edit.title}")
-        self.turns.do("picture", self.draw)
-
-    def restored(self):
-        """The controls were set to those of an earlier edit."""
+    def draw_soon(self, draw):
+        """Draw small while a slider moves, and at full size once it rests."""
+        draw(self.domain.preview_resolution)
+        if self.domain.preview_resolution is not None:
+            self.rest.move()

@@ -1,297 +1,412 @@
-"""The three methods on photographs: the picture of README.md, and what the judge counts on held-out faces.
+"""The three methods on photographs: the picture of README.md, and what the classifier counts.
 
-python tests/bench/faces.py                      data/edits.jpg: two samples, encoded from their files
-python tests/bench/faces.py --count 32           the judge's counts on 32 faces of seed 2026, into build/faces.json
-python tests/bench/faces.py --count 32 --words   the same for sentences with words that no caption contains, into
-                                                 build/words.json
-python tests/bench/faces.py --count 32 --ablation [--only "1 · recommended"]
-                                                 each change of act 3 alone, on 32 faces of seed 901 and three
-                                                 sentences, into build/ablation.json
-python tests/bench/faces.py --count 32 --floor   what the judge says of the 32 faces of seed 901 where nothing was asked
+    python -m tests.bench.faces                        data/edits.jpg: two samples, encoded
+    python -m tests.bench.faces --count 32             counts on 32 faces of seed 2026
+    python -m tests.bench.faces --count 32 --words     for words that no caption contains
+    python -m tests.bench.faces --count 32 --ablation  each change alone, on faces of seed 901
+    python -m tests.bench.faces --count 32 --floor     counts where nothing was asked for
+
+Results: faces_quality, faces_words, faces_ablation, faces_floor.
 """
 
 import argparse
-import json
-import sys
 import time
 from dataclasses import replace
-from functools import lru_cache
-from itertools import cycle
-from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "data" / "faces" / "recipe")]
+from data.faces.recipe import descriptor
+from data.training import to_pixels
+from helpers import images
+from helpers.domains import DATA, load_domain
+from helpers.evaluation import evaluate_edit, summary
+from helpers.inversion import Descent, invert
+from helpers.latents import random_w_plus
+from helpers.losses import (
+    IMAGENET_TEMPLATES,
+    augment,
+    augmented_features,
+    clip_loss,
+    directional_clip_loss,
+    identity_loss,
+    latent_loss,
+    text_direction,
+)
+from helpers.methods.directions import (
+    alpha_for,
+    channel_relevance,
+    global_direction,
+    threshold_for,
+)
+from helpers.methods.linear_model import linear_model
+from helpers.methods.mapper import apply_mapper, new_mapper, start_at_linear_step
+from helpers.methods.optimization import optimize_ours, optimize_paper
+from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION
+from helpers.training_files import find_mapper
 
-import descriptor  # noqa: E402
-from training import to_pixels  # noqa: E402
-
-from helpers import images  # noqa: E402
-from helpers.criteria import PHRASINGS, augment, clip_distance  # noqa: E402
-from helpers.domains import DATA, load_domain  # noqa: E402
-from helpers.inversion import invert  # noqa: E402
-from helpers.judging import judge, summary  # noqa: E402
-from helpers.latents import random_w_plus, suggestion, w_space  # noqa: E402
-from helpers.mapper_files import find_mapper  # noqa: E402
-from helpers.methods import alpha_for, apply_mapper, global_direction, optimization, optimize_latent  # noqa: E402
-from helpers.methods.directions import relevance_of, threshold_for  # noqa: E402
-from helpers.methods.mapper import new_mapper, start_at_suggestion  # noqa: E402
-from helpers.methods.optimization import optimize_ours, optimize_paper  # noqa: E402
-from helpers.settings import PAPER_DIRECTIONS, PAPER_OPTIMIZATION  # noqa: E402
+from .results import add_keep, save, save_methods
 
 SEED, DEVELOPMENT, PART = 2026, 901, 8
-SURE = 0.7  # of the judge's reading: the least at which 99 % of its verdicts survive an augmentation (--floor)
+# Of the classifier's reading: the least at which 99 % of its readings survive an augmentation
+# (--floor).
+SURE = 0.7
 PERSON = ("a child", "an old person", "a woman", "a man")  # prompts that are the person
-
-
-def method_1(domain, w_plus, prompt):
-    return domain.generator.styles(optimize_latent(domain, w_plus, prompt)[0])
-
-
-def method_2(domain, w_plus, prompt):
-    mapper = find_mapper(domain, prompt)
-    return None if mapper is None else domain.generator.styles(apply_mapper(domain, mapper, w_plus))
-
-
-def method_3(domain, w_plus, prompt):
-    s = domain.generator.styles(w_plus)
-    return s + alpha_for(domain, s, domain.neutral, prompt) * global_direction(domain, domain.neutral, prompt)
-
-
-def one_alpha(domain, w_plus, prompt):
-    return domain.generator.styles(w_plus) + domain.settings.directions.alpha * global_direction(
-        domain, domain.neutral, prompt)
-
-
-METHODS = {"1 · optimization": method_1, "2 · mapper": method_2, "3 · direction": method_3}
-
-
-def equation_1(domain, w_plus, prompt):
-    settings = replace(PAPER_OPTIMIZATION, steps=100)
-    return domain.generator.styles(optimize_paper(domain, w_plus, prompt, settings, domain.draw)[0])
-
-
-def variant(**changes):
-    """Method 1 with some of its settings changed."""
-    def method(domain, w_plus, prompt):
-        settings = replace(domain.settings.optimization, **changes)
-        return domain.generator.styles(optimize_ours(domain, w_plus, prompt, settings, domain.draw)[0])
-    return method
-
-
-def a_place(domain, w_plus, prompt):
-    """Method 1 whose CLIP term is equation (1)'s, how far the image is from the sentence itself.
-
-    In augmentations, and counted in goals as the change is, so that the other weights mean the same.
-    """
-    text = normalize(domain.clip.encode_text([phrase.format(prompt) for phrase in PHRASINGS]).mean(dim=0), dim=0)
-
-    def place_term(domain, direction, image, settings, goal):
-        seeds = cycle(range(settings.augmentations))
-
-        def distance(image):
-            some = [augment(image, next(seeds)) for _ in range(settings.at_once)]
-            return sum(clip_distance(domain.clip.encode_image(one), text) for one in some) / len(some) / goal
-
-        return distance
-
-    with patch.object(optimization, "change_term", place_term):
-        return method_1(domain, w_plus, prompt)
-
-
-def a_row_each(domain, w_plus, prompt):
-    """Method 1 with an offset for each row of w_plus; the same offset in all rows costs what one offset does."""
-    rows = w_plus.shape[1]
-    with patch.object(optimization, "suggestion", lambda *sentence: suggestion(*sentence).expand(rows, -1)):
-        return variant(lambda_l2=domain.settings.optimization.lambda_l2 / rows)(domain, w_plus, prompt)
-
-
-@lru_cache
-def without_price(domain):
-    settings = domain.settings
-    return replace(domain, settings=replace(settings, gallery=replace(settings.gallery, identity=0)))
-
-
-def careless(method):
-    """A method whose suggestions may change the person."""
-    return lambda domain, w_plus, prompt: method(without_price(domain), w_plus, prompt)
-
-
-@lru_cache
-def untrained(domain, prompt):
-    torch.manual_seed(0)
-    mapper = new_mapper(domain, "ours")
-    start_at_suggestion(domain, mapper, prompt, domain.settings.mapper)
-    return mapper
-
-
-def mapper_start(domain, w_plus, prompt):
-    return domain.generator.styles(apply_mapper(domain, untrained(domain, prompt), w_plus))
-
-
-def paper_direction(domain, w_plus, prompt, method="sweep"):
-    """The authors' alpha and threshold, or the highest threshold that leaves 20 channels."""
-    least = threshold_for(relevance_of(domain, domain.neutral, prompt, method), 20)
-    return domain.generator.styles(w_plus) + PAPER_DIRECTIONS.alpha * global_direction(
-        domain, domain.neutral, prompt, method=method, threshold=min(PAPER_DIRECTIONS.threshold, least))
-
-
-def gradient_direction(domain, w_plus, prompt):
-    return paper_direction(domain, w_plus, prompt, "gradient")
-
-
-STANDS_FOR = {  # sentences with words that no caption contains, and the judge's sentences of the same meaning
-    "a person with spectacles": "a person with glasses", "a grinning person": "a smiling person",
-    "an elderly person": "an old person", "a toddler": "a child", "a person with whiskers": "a person with a beard",
-    "an astonished person": "a surprised person"}
-ABLATED = ("a person with glasses", "a person with a beard", "a person with blonde hair")
-ABLATION = {
-    "1 · start alone": variant(steps=1, rate=0),
-    "1 · without the start": variant(start=0),
-    "1 · a place, not a change": a_place,
-    "1 · an offset for each row": a_row_each,
-    "1 · without augmentation": variant(augmentations=1, at_once=1),
-    "1 · without sideways": variant(sideways=0),
-    "1 · without lambda_id": variant(lambda_id=0),
-    "1 · no price on the person": careless(method_1),
-    "1 · recommended": method_1,
-    "2 · start alone": mapper_start,
-    "2 · recommended": method_2,
-    "3 · the paper's sweep": paper_direction,
-    "3 · gradient": gradient_direction,
-    "3 · recommended": method_3,
-    "3 · one alpha for all": one_alpha,
-    "3 · no price on the person": careless(method_3),
-    "1 · equation (1), 100 steps": equation_1,  # takes as long as all others together
+METHODS = ("1 · optimization", "2 · mapper", "3 · direction")
+# Sentences with words that no caption contains, and the prompts of the same meaning.
+WORDS = {
+    "a person with spectacles": "a person with glasses",
+    "a grinning person": "a smiling person",
+    "an elderly person": "an old person",
+    "a toddler": "a child",
+    "a person with whiskers": "a person with a beard",
+    "an astonished person": "a surprised person",
 }
+ABLATED = ("a person with glasses", "a person with a beard", "a person with blonde hair")
+ABLATION = (
+    "1 · recommended",
+    "1 · start alone",
+    "1 · without the start",
+    "1 · equation (1)'s CLIP loss",
+    "1 · an offset for each row",
+    "1 · without augmentation",
+    "1 · without lambda_orthogonal",
+    "1 · without lambda_id",
+    "1 · linear model without lambda_id",
+    "2 · recommended",
+    "2 · start alone",
+    "3 · recommended",
+    "3 · one alpha for all",
+    "3 · linear model without lambda_id",
+    "3 · the paper's sweep",
+    "3 · gradient",
+    "1 · equation (1), 100 steps",  # takes as long as all others together
+)
+
+
+class Editor:
+    """Edits faces by a method and setting, given by name: one of `METHODS` or `ABLATION`."""
+
+    def __init__(self, domain):
+        self.domain, self.untrained = domain, {}
+        model = replace(domain.settings.linear_model, lambda_id=0)
+        self.without_lambda_id = replace(domain, settings=replace(domain.settings,
+                                                                  linear_model=model))
+
+    def edit(self, name, w_plus, prompt):
+        """s [N, S] of the edited faces w_plus [N, L, w_dim]; None if a prompt has no mapper."""
+        generator = self.domain.generator
+        if name.startswith("1"):
+            return generator.styles(self.by_optimization(name, w_plus, prompt))
+        if name.startswith("2"):
+            mapper = self.mapper(name, prompt)
+            if mapper is None:
+                return None
+            return generator.styles(apply_mapper(self.domain, mapper, w_plus))
+        return self.by_direction(name, generator.styles(w_plus), prompt)
+
+    def by_optimization(self, name, w_plus, prompt):
+        """w_plus [N, L, w_dim], edited by method 1."""
+        domain, settings = self.domain, self.domain.settings.optimization
+        if name == "1 · equation (1), 100 steps":
+            paper = replace(PAPER_OPTIMIZATION, steps=100)
+            return optimize_paper(domain, w_plus, prompt, paper, domain.preview_resolution)[0]
+        if name == "1 · equation (1)'s CLIP loss":
+            return optimize_variant(domain, w_plus, prompt, towards_text=True)
+        if name == "1 · an offset for each row":
+            return optimize_variant(domain, w_plus, prompt, row_each=True)
+        if name == "1 · start alone":
+            settings = replace(settings, steps=1, lr=0)
+        elif name == "1 · without the start":
+            settings = replace(settings, start=0)
+        elif name == "1 · without augmentation":
+            settings = replace(settings, augmentations=1, augmentations_per_step=1)
+        elif name == "1 · without lambda_orthogonal":
+            settings = replace(settings, lambda_orthogonal=0)
+        elif name == "1 · without lambda_id":
+            settings = replace(settings, lambda_id=0)
+        elif name == "1 · linear model without lambda_id":
+            domain = self.without_lambda_id
+        elif name not in ("1 · optimization", "1 · recommended"):
+            raise ValueError(f"There is no setting {name!r}.")
+        return optimize_ours(domain, w_plus, prompt, settings, domain.preview_resolution)[0]
+
+    def mapper(self, name, prompt):
+        """The mapper that comes with the domain, or an untrained one; None if there is none."""
+        if name != "2 · start alone":
+            return find_mapper(self.domain, prompt)
+        if prompt not in self.untrained:
+            mapper = new_mapper(self.domain, "ours")
+            start_at_linear_step(self.domain, mapper, prompt, self.domain.settings.mapper)
+            self.untrained[prompt] = mapper
+        return self.untrained[prompt]
+
+    def by_direction(self, name, s, prompt):
+        """s [N, S], edited by method 3."""
+        domain = self.domain
+        if name == "3 · the paper's sweep":
+            return s + PAPER_DIRECTIONS.alpha * paper_direction(domain, prompt, "sweep")
+        if name == "3 · gradient":
+            return s + PAPER_DIRECTIONS.alpha * paper_direction(domain, prompt, "gradient")
+        if name == "3 · one alpha for all":
+            alpha = domain.settings.directions.alpha
+            return s + alpha * global_direction(domain, domain.neutral, prompt)
+        if name == "3 · linear model without lambda_id":
+            domain = self.without_lambda_id
+        elif name not in ("3 · direction", "3 · recommended"):
+            raise ValueError(f"There is no setting {name!r}.")
+        alpha = alpha_for(domain, s, domain.neutral, prompt)  # [N, 1]
+        return s + alpha * global_direction(domain, domain.neutral, prompt)
+
+
+def paper_direction(domain, prompt, method):
+    """Delta-s [S] with the authors' threshold, or the highest one that leaves 20 channels."""
+    relevance = channel_relevance(domain, domain.neutral, prompt, method)
+    threshold = min(PAPER_DIRECTIONS.threshold, threshold_for(relevance, 20))
+    return global_direction(domain, domain.neutral, prompt, method=method, threshold=threshold)
+
+
+def optimize_variant(domain, w_plus, prompt, *, row_each=False, towards_text=False):
+    """`optimize_ours` with a change that is no setting: w_plus [N, L, w_dim], edited.
+
+    Args:
+        row_each: an offset for each row of w_plus. The same offset in all rows costs what one
+            offset does.
+        towards_text: the CLIP term is equation (1)'s, how far the image is from the sentence
+            itself. It is counted in goals, so that the other weights mean the same.
+    """
+    settings, space, side = domain.settings.optimization, domain.w_space, domain.preview_resolution
+    model, direction = linear_model(domain), text_direction(domain.clip, domain.neutral, prompt)
+    phrased = domain.clip.encode_text([phrase.format(prompt) for phrase in IMAGENET_TEMPLATES])
+    text = normalize(phrased.mean(dim=0), dim=0)  # [D]
+    with torch.no_grad():
+        image = domain.generator(w_plus, resolution=side)
+        person = domain.identity(image)
+        before = augmented_features(domain.clip, image, range(settings.augmentations))  # [A, N, D]
+        remaining = model.remaining(direction, image)
+    goal = settings.goal * remaining * model.margin(direction)  # [N]
+    start = settings.start * remaining[:, None, None] * model.step(direction)  # [N, 1, K]
+    lambda_l2 = settings.lambda_l2
+    if row_each:
+        start = start.expand(-1, w_plus.shape[1], -1)  # [N, L, K]
+        lambda_l2 = lambda_l2 / w_plus.shape[1]
+    descent = Descent(start, steps=settings.steps, lr=settings.lr)
+    for step in descent:
+        image = domain.generator(w_plus + space.offset(descent.x), resolution=side)
+        seeds = seeds_of(step, settings)
+        features = augmented_features(domain.clip, image, seeds)  # [A', N, D]
+        if towards_text:
+            distance = clip_loss(features, text).mean(dim=0) / goal
+        else:
+            change = (features - before[seeds]).mean(dim=0)  # [N, D]
+            distance = directional_clip_loss(change, direction, goal, settings.lambda_orthogonal)
+        losses = {"clip": distance, "latent": lambda_l2 * latent_loss(descent.x, 0)}
+        losses["identity"] = settings.lambda_id * identity_loss(domain.identity(image), person)
+        descent.update(losses, image)
+    return w_plus + space.offset(descent.best)
+
+
+def seeds_of(step, settings):
+    """The augmentations that CLIP looks through in a step, in turn."""
+    first = step * settings.augmentations_per_step
+    return [(first + i) % settings.augmentations for i in range(settings.augmentations_per_step)]
 
 
 @torch.no_grad()
 def drawn(domain, s):
-    return torch.cat([domain.generator.synthesize(part, resolution=domain.draw) for part in s.split(PART)])
+    """The faces of s [N, S], where long runs stop: image [N, 3, R, R]."""
+    side = domain.preview_resolution
+    return torch.cat([domain.generator.synthesize(part, resolution=side) for part in s.split(PART)])
 
 
-def picture(domain):
-    """Two samples, the sentences that have a mapper, and a row for each method."""
+def write_picture(domain):
+    """data/edits.jpg: two samples, the sentences that have a mapper, and a row for each method."""
     prompts = [prompt for prompt in domain.prompts if find_mapper(domain, prompt)]
-    tiles, rows = [], []
+    editor, tiles, rows = Editor(domain), [], []
     for number, path in enumerate(domain.samples[:2], 1):
         w_plus, _ = invert(domain, images.open_image(path, domain.generator.resolution))
-        for name, method in METHODS.items():
-            codes = [domain.generator.styles(w_plus), *(method(domain, w_plus, prompt) for prompt in prompts)]
+        for name in METHODS:
+            codes = [domain.generator.styles(w_plus)]
+            codes += [editor.edit(name, w_plus, prompt) for prompt in prompts]
             tiles.append(drawn(domain, torch.cat(codes).detach()))
             rows.append(f"face {number}, {name}")
     sheet = images.labelled_grid(torch.cat(tiles), rows, ["encoded", *prompts], 160)
     (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
 
 
-def alike(before, after, anyone):
-    """How alike dlib finds people: the cosine of its descriptors [N, 128], from the mean of all people on, [N].
+class People:
+    """Who is kept in edits of faces, by our identity network and by dlib's descriptor.
 
-    And whom it calls the same person, by the rule of its authors, bool [N]. dlib drives no edit, but it taught the
-    identity network, on other faces.
+    dlib's drives no edit, but it taught the identity network, on other faces.
+
+    Args: before: image [N, 3, 256, 256].
     """
-    a, b = (x - anyone for x in (before, after))
-    cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    return cosine, np.linalg.norm(before - after, axis=1) < descriptor.SAME
+
+    def __init__(self, domain, before):
+        self.domain, self.before = domain, before
+        self.described = descriptor.describe(to_pixels(before))  # [N, 128]
+        self.mean = self.described.mean(axis=0)
+        self.identity, self.cosine, self.same = [], [], []
+
+    @torch.no_grad()
+    def compare(self, after):
+        """Add the edited faces, image [N, 3, 256, 256]."""
+        vectors = self.domain.identity(self.before) * self.domain.identity(after)
+        described = descriptor.describe(to_pixels(after))
+        a, b = self.described - self.mean, described - self.mean
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        distance = np.linalg.norm(self.described - described, axis=1)
+        self.identity.append(vectors.sum(dim=1).mean().item())
+        self.cosine.append((a * b).sum(axis=1) / lengths)
+        self.same.append(distance < descriptor.SAME)
+
+    def report(self):
+        """Means over all edits: identity similarity, dlib's cosine, and whom it calls the same."""
+        return {"identity": float(np.mean(self.identity)),
+                "dlib's cosine": float(np.mean(self.cosine)),
+                "same person by dlib": float(np.mean(self.same))}
 
 
-def counts(domain, count, seed, methods, prompts, target):
-    """The judge's verdicts on each prompt, all and where it is sure, and how much of the person stays.
+def count_method(editor, name, w_plus, prompts):
+    """What the classifier counts of a method or setting.
 
-    Args: prompts: {prompt: what it asks for, in the judge's words}; target: the report's name in build/.
+    Args:
+        w_plus: of the faces, [N, L, w_dim].
+        prompts: {prompt: the prompt of the same meaning whose target the classifier knows}.
     """
-    w_plus, report = random_w_plus(domain, count, seed), {"faces": count, "seed": seed}
+    domain = editor.domain
     before = drawn(domain, domain.generator.styles(w_plus))
-    person = descriptor.describe(to_pixels(before))
-    anyone = person.mean(axis=0)
-    (ROOT / "build").mkdir(exist_ok=True)
-    for name, method in methods.items():
-        method(domain, w_plus[:1], next(iter(prompts)))  # what is made once does not count
-        started, verdicts, firm, same, likeness = time.perf_counter(), {}, {}, [], []
-        for prompt, meant in prompts.items():
-            parts = [method(domain, part, prompt) for part in w_plus.split(PART)]
-            if parts[0] is None:
-                continue
-            after = drawn(domain, torch.cat(parts).detach())
-            verdicts[prompt] = judge(domain, before, after, meant)
-            firm[prompt] = judge(domain, before, after, meant, SURE)
-            if meant not in PERSON:
-                with torch.no_grad():
-                    same.append((domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item())
-                likeness.append(alike(person, descriptor.describe(to_pixels(after)), anyone))
-            print(f"{name:28} {prompt:26} {verdicts[prompt]}; where sure {firm[prompt].unchanged:4.0%}", flush=True)
-        success, unchanged = summary(verdicts.values())
-        report[name] = {"there": success, "unchanged": unchanged, "where sure": summary(firm.values())[1],
-                        "counted where sure": sum(map(verdicts_on_rest, firm.values()))
-                        / sum(map(verdicts_on_rest, verdicts.values())), "identity": sum(same) / len(same),
-                        "dlib's cosine": np.mean([cosine for cosine, _ in likeness]),
-                        "same person by dlib": np.mean([called for _, called in likeness]),
-                        "seconds": time.perf_counter() - started,
-                        "prompts": {prompt: [verdict.n, verdict.success, verdict.unchanged, firm[prompt].unchanged]
-                                    for prompt, verdict in verdicts.items()}}
-        print(f"{name:28}", ", ".join(f"{what} {value:.3f}" for what, value in report[name].items()
-                                      if what not in ("seconds", "prompts")), flush=True)
-        (ROOT / "build" / target).write_text(json.dumps(report, indent=1) + "\n")
+    editor.edit(name, w_plus[:1], next(iter(prompts)))  # what is made once does not count
+    people, started = People(domain, before), time.perf_counter()
+    all_readings, sure_readings, table = [], [], {}
+    for prompt, meant in prompts.items():
+        parts = [editor.edit(name, part, prompt) for part in w_plus.split(PART)]
+        if parts[0] is None:
+            continue
+        after = drawn(domain, torch.cat(parts).detach())
+        found = evaluate_edit(domain, before, after, meant)
+        sure = evaluate_edit(domain, before, after, meant, SURE)
+        all_readings.append(found)
+        sure_readings.append(sure)
+        if meant not in PERSON:
+            people.compare(after)
+        table[prompt] = {"faces": found.n, "there": found.success, "unchanged": found.unchanged,
+                         "unchanged where sure": sure.unchanged}
+        print(f"{name:35} {prompt:26} {found}; where sure {sure.unchanged:4.0%}", flush=True)
+    success, unchanged = summary(all_readings)
+    _, where_sure = summary(sure_readings)
+    counted = sum(map(readings_of, sure_readings)) / sum(map(readings_of, all_readings))
+    return {"there": success, "unchanged": unchanged, "unchanged where sure": where_sure,
+            "counted where sure": counted, **people.report(),
+            "seconds": time.perf_counter() - started, "prompts": table}
 
 
-def verdicts_on_rest(verdict):
-    """How many readings of attributes that were not asked for a `Verdict` rests on."""
-    return sum(map(len, verdict.kept.values()))
+def readings_of(evaluation):
+    """How many readings of attributes that were not asked for an `Evaluation` rests on."""
+    return sum(len(stayed) for stayed in evaluation.kept.values())
 
 
-def floor(domain, count):
-    """What the judge calls changed where nothing was asked for.
+def count(domain, options, names, prompts, seed, result):
+    """`count_method` of several, each saved when it is done."""
+    w_plus, editor = random_w_plus(domain, options.count, seed), Editor(domain)
+    for name in names:
+        found = count_method(editor, name, w_plus, prompts)
+        print(f"{name:35}", ", ".join(f"{what} {value:.3f}" for what, value in found.items()
+                                      if isinstance(value, float)), flush=True)
+        save_methods(result, {name: found}, keep=options.keep, faces=options.count, seed=seed)
 
-    The same pictures augmented, and faces moved at random in W, by so many standard deviations along each axis; all
-    readings, and those that are sure to different degrees: unchanged, and the share of readings that count.
+
+LEVELS = ("0", "0.6", "0.7", "0.8")  # of how sure the classifier is
+
+
+@torch.no_grad()
+def unchanged_by_chance(domain, before, after):
+    """What the classifier calls unchanged between two images [N, 3, R, R] of the same faces.
+
+    Returns: identity similarity; {level: share unchanged}; {level: share of the readings}.
     """
-    w_plus, space = random_w_plus(domain, count, DEVELOPMENT), w_space(domain.generator)
+    old, new = (domain.classifier.read(image.clamp(-1, 1)) for image in (before, after))
+    kept = torch.stack([new[name][0] == old[name][0] for name in old])
+    sure = torch.stack([torch.minimum(new[name][1], old[name][1]) for name in old])
+    unchanged, counted = {}, {}
+    for level in LEVELS:
+        chosen = sure >= float(level)
+        unchanged[level] = kept[chosen].float().mean().item()
+        counted[level] = chosen.float().mean().item()
+    identity = (domain.identity(before) * domain.identity(after)).sum(dim=1).mean().item()
+    return identity, unchanged, counted
+
+
+def least_and_most(values):
+    """[least, most] of some numbers."""
+    return [min(values), max(values)]
+
+
+def write_floor(domain, options):
+    """What the classifier calls changed where nothing was asked for.
+
+    The same pictures augmented, and faces moved at random in W, by so many standard deviations
+    along each axis.
+    """
+    w_plus, space = random_w_plus(domain, options.count, DEVELOPMENT), domain.w_space
     before = drawn(domain, domain.generator.styles(w_plus))
-    after = {f"augmented, {seed}": augment(before, seed) for seed in range(4)}
+    rows = {"augmented": [augment(before, seed) for seed in range(4)]}
     random = torch.Generator().manual_seed(SEED)
     for size in (0.1, 0.2, 0.3, 0.45):
-        step = space.offset(size * torch.randn(count, 1, space.dim, generator=random))
-        after[f"moved by {size}"] = drawn(domain, domain.generator.styles(w_plus + step))
-    with torch.no_grad():
-        person, old = domain.identity(before), domain.classifier.read(before.clamp(-1, 1))
-        for name, image in after.items():
-            new = domain.classifier.read(image.clamp(-1, 1))
-            kept = torch.stack([new[one][0] == old[one][0] for one in old])
-            likely = torch.stack([torch.minimum(new[one][1], old[one][1]) for one in old])
-            shares = {sure: (kept[likely >= sure].float().mean().item(), (likely >= sure).float().mean().item())
-                      for sure in (0.0, 0.6, SURE, 0.8)}
-            print(f"{name:14} identity {(domain.identity(image) * person).sum(dim=1).mean():.2f}",
-                  *(f"; sure {sure}: {same:.1%} of {of:.0%}" for sure, (same, of) in shares.items()), flush=True)
+        step = torch.randn(options.count, 1, space.dim, generator=random)
+        s = domain.generator.styles(w_plus + space.offset(size * step))
+        rows[f"moved in W by {size} sd"] = [drawn(domain, s)]
+    report, counted = {}, {level: [] for level in LEVELS}
+    for name, several in rows.items():
+        identities, shares = [], {level: [] for level in LEVELS}
+        for after in several:
+            identity, unchanged, of = unchanged_by_chance(domain, before, after)
+            identities.append(identity)
+            for level in LEVELS:
+                shares[level].append(unchanged[level])
+                counted[level].append(of[level])
+        report[name] = {"identity": least_and_most(identities), "unchanged": {
+            level: least_and_most(values) for level, values in shares.items()}}
+        print(name, report[name], flush=True)
+    save("faces_floor", keep=options.keep, faces=options.count, seed=DEVELOPMENT, rows=report,
+         note="every value is [least, most]; the first row over four augmentations",
+         counted={level: least_and_most(values) for level, values in counted.items()})
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, help="held-out faces to count on; without it, the picture")
-    parser.add_argument("--words", action="store_true", help="sentences with words that no caption contains")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, help="faces to count on; without it, the picture")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the faces")
+    parser.add_argument("--words", action="store_true", help="words that no caption contains")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
-    parser.add_argument("--floor", action="store_true", help="what the judge calls changed where nothing was asked")
-    parser.add_argument("--only", nargs="+", choices=ABLATION, default=list(ABLATION), help="some of the changes")
+    parser.add_argument("--floor", action="store_true", help="where nothing was asked for")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the methods or changes")
+    add_keep(parser)
     options = parser.parse_args()
+    names = ABLATION if options.ablation else METHODS
+    unknown = set(options.only or ()) - set(names)
+    if unknown:
+        parser.error(f"--only knows {', '.join(names)}; not {', '.join(sorted(unknown))}")
     if (options.words or options.ablation or options.floor) and not options.count:
         parser.error("say on how many faces: --count 32")
+    names = options.only or names
     domain = load_domain("faces", "cpu")
     if options.floor:
-        floor(domain, options.count)
+        write_floor(domain, options)
     elif options.ablation:
-        counts(domain, options.count, DEVELOPMENT, {name: ABLATION[name] for name in options.only},
-               {prompt: prompt for prompt in ABLATED}, "ablation.json")
+        prompts = {prompt: prompt for prompt in ABLATED}
+        count(domain, options, names, prompts, DEVELOPMENT, "faces_ablation")
     elif options.words:
-        counts(domain, options.count, SEED, {"1 · optimization": method_1, "3 · direction": method_3}, STANDS_FOR,
-               "words.json")
+        names = [name for name in names if name != "2 · mapper"]  # there are none for these
+        count(domain, options, names, WORDS, options.seed, "faces_words")
     elif options.count:
-        counts(domain, options.count, SEED, METHODS, {prompt: prompt for prompt in domain.asked}, "faces.json")
+        prompts = {prompt: prompt for prompt in domain.prompt_targets}
+        result = "faces_quality" if options.seed == SEED else f"faces_quality_{options.seed}"
+        count(domain, options, names, prompts, options.seed, result)
     else:
-        picture(domain)
+        write_picture(domain)
 
 
 if __name__ == "__main__":

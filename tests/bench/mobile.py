@@ -1,85 +1,105 @@
-"""The generator of faces beside OpenVINO's own runtime on the same files: agreement, and seconds at 1024 px.
+"""The generator of faces beside OpenVINO's own runtime on the same files: agreement, and times.
 
-pip install openvino; python tests/bench/mobile.py          (openvino is no dependency of this project)
+    pip install openvino; python -m tests.bench.mobile
+
+openvino is no dependency of this project. Result: generator_MACHINE.
 """
 
-import statistics
-import sys
+import argparse
 import tempfile
-import time
-from functools import partial
 from pathlib import Path
 
 import openvino
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from helpers.domains import DATA
+from helpers.domains.download import fetch
+from helpers.domains.formats.generators import load_generator
+from helpers.domains.formats.openvino import add_readouts, read_members
+from helpers.domains.published import RANDOM_FACE
+from helpers.fused_ops import half_type
 
-from helpers.checkpoints import add_readouts, load_generator, read_members  # noqa: E402
-from helpers.domains import DATA, RANDOM_FACE  # noqa: E402
-from helpers.fetching import fetch  # noqa: E402
-from helpers.stylegan2 import half_type  # noqa: E402
+from .results import add_keep, kind_of_machine, save
+from .timing import median_seconds
 
-NETWORKS = [f"random_face/data/{name}Network" for name in ("Mapping", "Synthesis")]
-
-
-def theirs(wheel):
-    """OpenVINO's two compiled networks, as functions of arrays; with as many threads as torch has."""
-    files, core = read_members(wheel, [name + kind for name in NETWORKS for kind in (".xml", ".bin")]), openvino.Core()
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in NETWORKS:
-            path = Path(folder, Path(name).name)
-            for kind in (".xml", ".bin"):
-                path.with_suffix(kind).write_bytes(files[name + kind])
-            compiled.append(core.compile_model(core.read_model(path.with_suffix(".xml")), "CPU", settings))
-    return [lambda x, model=model: torch.from_numpy(model(x.numpy())[0].copy()) for model in compiled]
+COUNT, SEED = 20, 20  # of z
+SIDES = (1024, 256)
 
 
-def seconds(run, repeat=5):
-    """Median of several runs, after one that is not counted."""
-    times = []
-    for _ in range(repeat + 1):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+class OpenVino:
+    """One of the package's networks, compiled by OpenVINO, with as many threads as torch has."""
+
+    def __init__(self, wheel, name):
+        names = [f"random_face/data/{name}{kind}" for kind in (".xml", ".bin")]
+        files, core = read_members(wheel, names), openvino.Core()
+        settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    "INFERENCE_PRECISION_HINT": "f32"}
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                Path(folder, Path(path).name).write_bytes(content)
+            network = core.read_model(Path(folder, f"{name}.xml"))
+            self.model = core.compile_model(network, "CPU", settings)
+
+    def __call__(self, x):
+        """The network's output for a tensor."""
+        return torch.from_numpy(self.model(x.numpy())[0].copy())
+
+
+def differences(generator, mapping, synthesis):
+    """The largest differences of w and image on random z."""
+    random, worst = torch.Generator().manual_seed(SEED), {"w": 0.0, "image": 0.0}
+    for z in torch.randn(COUNT, 1, 512, generator=random):
+        w = generator.map(z)
+        image = generator(generator.broadcast(w))
+        worst["w"] = max(worst["w"], (w - mapping(z)).abs().max().item())
+        worst["image"] = max(worst["image"], (image - synthesis(w)).abs().max().item())
+    return worst
+
+
+def draw(generator, s, side):
+    """Draw s [1, S] at `side` px; backward, too, if s asks for its gradient."""
+    image = generator.synthesize(s, side)
+    if s.requires_grad:
+        image.square().mean().backward()
+
+
+def times(generator, synthesis, w):
+    """{what: {"forward", "forward and backward": milliseconds}}, once."""
+    s = generator.styles(generator.broadcast(w))
+    leaf = s.clone().requires_grad_()
+    found = {"OpenVINO, fp32, 1024 px": {"forward": 1000 * median_seconds(synthesis, w, repeat=5)}}
+    precisions = {"fp32": None}
+    if half_type(s.device) is not None:  # elsewhere bfloat16 would take minutes
+        precisions["bfloat16"] = half_type(s.device)
+    for name, precision in precisions.items():
+        generator.precision, generator.precision_from = precision, 8
+        for side in SIDES:
+            found[f"{name}, {side} px"] = {
+                "forward": 1000 * median_seconds(draw, generator, s, side, repeat=5),
+                "forward and backward": 1000 * median_seconds(draw, generator, leaf, side)}
+    return found
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_keep(parser)
+    options = parser.parse_args()
     wheel = fetch((RANDOM_FACE,))
     generator = load_generator(wheel)
     add_readouts(generator, DATA / "faces" / "readouts.safetensors")
-    mapping, synthesis = theirs(wheel)
-    worst = [0.0, 0.0]
-    for z in torch.randn(20, 1, 512, generator=torch.Generator().manual_seed(20)):
-        w = generator.map(z)
-        worst[0] = max(worst[0], (w - mapping(z)).abs().max().item())
-        worst[1] = max(worst[1], (generator(generator.broadcast(w)) - synthesis(w)).abs().max().item())
-    print(f"20 random z, largest difference: w {worst[0]:.1e}, image {worst[1]:.1e}")
-    s = generator.styles(generator.broadcast(w))
-    leaf = s.clone().requires_grad_()
-
-    def draw(s, side):
-        image = generator.synthesize(s, side)
-        if s.requires_grad:
-            image.square().mean().backward()
-
-    rows, precisions = {}, {"fp32": None}
-    if half := half_type(s.device):  # elsewhere it would take minutes
-        precisions["bfloat16 from 8 px"] = half
-    for _ in range(2):  # ours and theirs in turn
-        rows.setdefault("OpenVINO, fp32", []).append(seconds(lambda: synthesis(w)))
-        for name, precision in precisions.items():
-            generator.precision, generator.precision_from = precision, 8
-            for side in (1024, 256):
-                rows.setdefault(f"here, {name}, {side} px", []).append(seconds(partial(draw, s, side)))
-                rows.setdefault(f"here, {name}, {side} px, and backward", []).append(
-                    seconds(partial(draw, leaf, side), 3))
-    for name, values in rows.items():
-        print(f"{name:45} {statistics.mean(values) * 1000:6.0f} ms, {torch.get_num_threads()} threads")
+    mapping, synthesis = OpenVino(wheel, "MappingNetwork"), OpenVino(wheel, "SynthesisNetwork")
+    worst = differences(generator, mapping, synthesis)
+    print(f"{COUNT} random z, largest difference: w {worst['w']:.1e}, image {worst['image']:.1e}")
+    w = generator.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(SEED)))
+    first, second = times(generator, synthesis, w), times(generator, synthesis, w)
+    rows = {}
+    for name, ways in first.items():
+        rows[name] = {way: sorted([round(value, 1), round(second[name][way], 1)])
+                      for way, value in ways.items()}
+        print(name, rows[name])
+    save(f"generator_{kind_of_machine()}", keep=options.keep, faces=COUNT, seed=SEED,
+         difference=worst, milliseconds=rows, note="[least, most] of two rounds' medians")
 
 
 if __name__ == "__main__":

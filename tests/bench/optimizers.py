@@ -1,53 +1,81 @@
-"""Notebook 2's Adam beside the authors' optimiser, Ranger (`paper_optimizer`): the held-out loss on the way.
+"""Notebook 2's Adam beside the authors' Ranger: the held-out loss on the way.
 
-Same start, same batches, same number of steps. Writes build/optimizers.json.
+    python -m tests.bench.optimizers [--steps 300]
+
+Same start, same batches, same objective and number of steps. Result: optimizers.
 """
 
-import json
-import sys
-from functools import partial
-from pathlib import Path
+import argparse
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from helpers.domains import load_domain
+from helpers.methods.mapper import (
+    LinearMapperObjective,
+    mapper_settings,
+    new_mapper,
+    paper_optimizer,
+    start_at_linear_step,
+    train_mapper,
+    training_loop,
+)
+from helpers.training_files import training_latents
+from helpers.training_state import TrainingRun
 
-import torch  # noqa: E402
-
-from helpers.domains import load_domain  # noqa: E402
-from helpers.mapper_files import training_latents  # noqa: E402
-from helpers.methods import mapper  # noqa: E402
-from helpers.runs import Run  # noqa: E402
+from .results import add_keep, save
 
 PROMPTS = ("a bald person", "a person with purple hair")
 
 
-def held_out_losses(domain, prompt, latents, make):
-    """The held-out losses of a run by our objective, every 25 steps; `make` builds the optimiser of a mapper."""
-    settings = domain.settings.mapper
-    torch.manual_seed(0)
-    network = mapper.new_mapper(domain, "ours")
-    mapper.start_at_suggestion(domain, network, prompt, settings)
-    optimizer = make(network)
-    run = Run(network, optimizer, {})
-    mapper.training_loop(run, mapper.our_objective(domain, prompt, latents, settings, domain.draw),
-                         *mapper.split_latents(latents, settings.batch), settings, 0)
+class ConstantRate(LinearMapperObjective):
+    """Our objective with a constant learning rate, as the authors have it.
+
+    Args: lr: the rate; the rest as `LinearMapperObjective`.
+    """
+
+    def __init__(self, domain, prompt, latents, settings, resolution, lr):
+        super().__init__(domain, prompt, latents, settings, resolution)
+        self.lr = lr
+
+    def learning_rate(self, step):
+        return self.lr
+
+
+def by_ranger(domain, prompt, latents, settings, lr):
+    """The held-out losses of a training by Ranger, at the start and every 25 steps."""
+    mapper = new_mapper(domain, "ours")
+    start_at_linear_step(domain, mapper, prompt, settings)
+    objective = ConstantRate(domain, prompt, latents, settings, domain.preview_resolution, lr)
+    run = TrainingRun(mapper, paper_optimizer(mapper, lr))
+    training_loop(run, objective, seed=0)
     return run.history["held_out"]
 
 
+def by_adam(domain, prompt, latents, settings):
+    """The same of notebook 2's own training."""
+    _, history = train_mapper(domain, prompt, latents, settings=settings)
+    return history["held_out"]
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, help="without it, as many as notebook 2 takes")
+    add_keep(parser)
+    options = parser.parse_args()
     domain = load_domain("avatars", "cpu")
-    latents, report = training_latents(domain), {}
-    settings = domain.settings.mapper
-    recipes = {f"Adam {settings.rate}": partial(mapper.FallingRate, rate=settings.rate, steps=settings.steps),
-               "Ranger 0.5": partial(mapper.paper_optimizer, rate=0.5),
-               "Ranger 1.0": partial(mapper.paper_optimizer, rate=1.0)}
+    latents, settings = training_latents(domain), mapper_settings(domain, "ours", options.steps)
+    adam = f"Adam {settings.lr}"
+    report = {name: {} for name in (adam, "Ranger 0.5", "Ranger 1.0")}
     for prompt in PROMPTS:
-        for name, make in recipes.items():
-            losses = held_out_losses(domain, prompt, latents, make)
-            report.setdefault(name, {})[prompt] = losses
-            print(f"{prompt:28} {name:12}", *(f"{loss:.3f}" for loss in losses[::3]), f"best {min(losses):.3f}",
+        for name in report:
+            if name == adam:
+                losses = by_adam(domain, prompt, latents, settings)
+            else:
+                lr = float(name.removeprefix("Ranger "))
+                losses = by_ranger(domain, prompt, latents, settings, lr)
+            report[name][prompt] = {"first": losses[0], "best": min(losses), "losses": losses}
+            print(f"{prompt:28} {name:12} first {losses[0]:.3f}, best {min(losses):.3f}",
                   flush=True)
-    (ROOT / "build" / "optimizers.json").write_text(json.dumps(report, indent=1) + "\n")
+    save("optimizers", keep=options.keep, seed=0, held_out=report)
 
 
 if __name__ == "__main__":

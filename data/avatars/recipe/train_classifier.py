@@ -1,37 +1,52 @@
-"""Train an attribute classifier on renders: the judge, and (another seed and width) the generator's critic."""
+"""Train an attribute classifier on renders: the judge, and the generator's critic."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from training import augment, autocast, batches, load_or_train, to_image
-from world import ATTRIBUTES, labels
 
-from helpers.judging import AttributeClassifier
+from data.training import Trainer, augment, autocast, to_image
+from helpers.face_networks import AttributeClassifier
+
+from .world import ATTRIBUTES, labels
 
 
-def train(renders, folder, name, *, seed, width, steps, batch=128):
-    """Train for `steps`, resumable; returns the classifier."""
-    torch.manual_seed(seed)
-    choices, _, images = renders
-    targets = torch.from_numpy(labels(choices))
-    model = AttributeClassifier(ATTRIBUTES, width).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
+class ClassifierTrainer(Trainer):
+    """Teaches an `AttributeClassifier` to read renders.
 
-    def step(i, index):
-        picture = augment(to_image(images[index]))
+    Args: renders: of `world.renders`.
+    """
+
+    def __init__(self, model, renders, *, seed, batch=128):
+        choices, _, self.images = renders
+        self.targets = torch.from_numpy(labels(choices))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
+        super().__init__(model, optimizer, len(choices), batch, seed)
+
+    def loss(self, step, index):
+        """Cross entropy, added up over the attributes; what cannot be seen is left out."""
+        picture = augment(to_image(self.images[index]))
         with autocast():
-            logits = model(picture.contiguous(memory_format=torch.channels_last))
-        loss = sum(F.cross_entropy(logits[a].float(), targets[index, k], ignore_index=-1)
-                   for k, a in enumerate(ATTRIBUTES))
-        loss.backward()
+            logits = self.module(picture.contiguous(memory_format=torch.channels_last))
+        loss = 0
+        for k, name in enumerate(ATTRIBUTES):
+            target = self.targets[index, k]
+            loss = loss + F.cross_entropy(logits[name].float(), target, ignore_index=-1)
         return loss
 
-    return load_or_train(folder / name, model, optimizer, step, batches(len(choices), batch, seed), steps)
+
+def train(renders, folder, name, *, seed, width, steps):
+    """An `AttributeClassifier` trained for `steps`; its checkpoint is `name` in `folder`."""
+    torch.manual_seed(seed)
+    model = AttributeClassifier(ATTRIBUTES, width).to(memory_format=torch.channels_last)
+    return ClassifierTrainer(model, renders, seed=seed).train(folder / name, steps)
 
 
 @torch.no_grad()
 def accuracy(model, choices, images):
-    """{attribute: share read rightly} on renders; hair whose colour cannot be seen is left out."""
+    """{attribute: share read rightly} on renders; what cannot be seen is left out.
+
+    Args: choices: int64 [N, columns]; images: uint8 [N, R, R, 3].
+    """
     model.eval()
     truth = labels(choices)
     read = [model.read(to_image(images[i:i + 500])) for i in range(0, len(images), 500)]

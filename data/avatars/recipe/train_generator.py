@@ -1,10 +1,11 @@
 """Fit a StyleGAN2 generator to renders by regression, then give it a mapping network z -> w.
 
-No discriminator: the synthesis network learns to draw the render of known choices, given as a w that is the
-sum of one learned vector per choice, variant and pose. Three things make its latent space one to edit in:
+No discriminator: the synthesis network learns to draw the render of known choices, given as a w
+that is the sum of one learned vector per choice, variant and pose. Three things make its latent
+space one to edit in:
 
-- style mixing: half of the samples give each group of layers (coarse, middle, fine) a w that is right
-  in that group's attributes alone, so that each group holds what `GROUPS` says;
+- style mixing: half of the samples give each group of layers (coarse, middle, fine) a w that is
+  right in that group's attributes alone, so that each group holds what `GROUPS` says;
 - truncation: half of the samples pull w towards the mean, so that psi < 1 still draws a clear face;
 - noise on w: a face's neighbourhood draws the same face.
 """
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from training import autocast, batches, load_or_train, to_image
-from world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
 
-from helpers.stylegan2 import Generator, half_type
+from data.training import Trainer, autocast, to_image
+from helpers.fused_ops import half_type
+from helpers.stylegan2 import Generator
+
+from .world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
 
 CHANNELS = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32}
 W_DIM = 128
@@ -35,27 +38,32 @@ class Codebook(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.tables = nn.ModuleDict({
-            name: nn.Embedding(len(choices) * max(VARIANTS.get(name, [1])), W_DIM)
-            for name, choices in ATTRIBUTES.items()})
+        self.tables = nn.ModuleDict()
+        for name, choices in ATTRIBUTES.items():
+            entries = len(choices) * max(VARIANTS.get(name, [1]))
+            self.tables[name] = nn.Embedding(entries, W_DIM)
         self.pose = nn.Linear(4, W_DIM, bias=False)
         for table in self.tables.values():
             nn.init.normal_(table.weight, std=0.4)
         nn.init.normal_(self.pose.weight, std=0.4)
 
     def entries(self, choices):
-        """Each attribute's row of its table, {name: int64 [N]}."""
+        """Each attribute's row of its table: choices int64 [N, columns] -> {name: int64 [N]}."""
         rows = {}
         for name in ATTRIBUTES:
             row = choices[:, COLUMNS.index(name)]
             if name in VARIANTS:
-                row = row * max(VARIANTS[name]) + choices[:, COLUMNS.index(f"{name}_variant")]
+                variant = choices[:, COLUMNS.index(f"{name}_variant")]
+                row = row * max(VARIANTS[name]) + variant
             rows[name] = row
         return rows
 
     def forward(self, choices, poses):
         """int64 [N, columns], float [N, 4] -> w [N, W_DIM]."""
-        return sum(self.tables[name](row) for name, row in self.entries(choices).items()) + self.pose(poses)
+        w = 0
+        for name, row in self.entries(choices).items():
+            w = w + self.tables[name](row)
+        return w + self.pose(poses)
 
     def mean(self):
         """The mean w over the world, [W_DIM]."""
@@ -77,11 +85,16 @@ class Synthesis(nn.Module):
         self.codebook = Codebook()
         self.generator = Generator(64, CHANNELS, z_dim=64, w_dim=W_DIM)
         self.generator.mapping.requires_grad_(False)  # `finish` makes another
-        for layer in self.generator.layers:  # nothing in this world is left to chance, so the noise stays off
+        for layer in self.generator.layers:  # the noise stays off: nothing is left to chance here
             layer.noise_strength.requires_grad_(False)
 
     def mixed(self, choices, poses, rng):
-        """w_plus [N, L, W_DIM] in which each group of rows is right in its own attributes, and random in the others."""
+        """w_plus [N, L, W_DIM] whose groups of rows are right in their own attributes only.
+
+        Args:
+            choices: int64 [N, columns]; poses: float [N, 4].
+            rng: `np.random.Generator`, draws the other attributes.
+        """
         others, other_poses = draw(len(choices) * len(GROUPS), rng)
         rows = []
         for k, (group, held) in enumerate(GROUPS.values()):
@@ -90,7 +103,9 @@ class Synthesis(nn.Module):
                 for column in (name, f"{name}_variant"):
                     if column in COLUMNS:
                         mine[:, COLUMNS.index(column)] = choices[:, COLUMNS.index(column)]
-            pose = poses if "pose" in held else torch.from_numpy(other_poses[k::len(GROUPS)].copy())
+            pose = poses
+            if "pose" not in held:
+                pose = torch.from_numpy(other_poses[k::len(GROUPS)].copy())
             rows.append(self.codebook(mine, pose)[:, None].expand(-1, len(group), -1))
         return torch.cat(rows, dim=1)
 
@@ -107,72 +122,105 @@ def attention(resolution, pairs=400):
     for choice, pose in zip(choices, poses):
         other = choice.copy()
         other[COLUMNS.index("expression")] = rng.integers(len(ATTRIBUTES["expression"]))
-        change += np.abs(render(choice, pose, resolution).astype(float) - render(other, pose, resolution)).mean(-1)
+        first = render(choice, pose, resolution).astype(float)
+        change += np.abs(first - render(other, pose, resolution)).mean(-1)
     change = torch.from_numpy(change / change.max()).float()[None, None]
     weight = 1 + 8 * F.max_pool2d(change, 3, 1, 1)
     return weight / weight.mean()
 
 
-def picture_loss(image, target, weight, critic):
-    """Weighted absolute difference, the same of neighbouring differences, and the critic's features."""
-    def edges(x):
-        return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
+def edges(image):
+    """Differences of neighbouring pixels of image [N, 3, R, R], down and across."""
+    return image[..., 1:, :] - image[..., :-1, :], image[..., 1:] - image[..., :-1]
 
+
+def picture_loss(image, target, weight, critic):
+    """How far an image is from its target: a scalar.
+
+    The weighted absolute difference, the same of neighbouring differences, and the distance of
+    the critic's features.
+
+    Args:
+        image, target: [N, 3, R, R].
+        weight: [1, 1, R, R], of `attention`.
+        critic: an `AttributeClassifier`.
+    """
     loss = (weight * (image - target).abs()).mean()
     for mine, right in zip(edges(image), edges(target)):
-        loss = loss + (weight[..., :mine.shape[-2], :mine.shape[-1]] * (mine - right).abs()).mean()
+        inside = weight[..., :mine.shape[-2], :mine.shape[-1]]
+        loss = loss + (inside * (mine - right).abs()).mean()
+    some = slice(None, None, 2)  # every second picture: the critic is a fifth of a step
     with autocast():
-        part = slice(None, None, 2)  # every second picture: the critic is a fifth of a step
-        mine = critic.features(image[part].contiguous(memory_format=torch.channels_last))
+        mine = critic.features(image[some].contiguous(memory_format=torch.channels_last))
         with torch.no_grad():
-            right = critic.features(target[part].contiguous(memory_format=torch.channels_last))
+            right = critic.features(target[some].contiguous(memory_format=torch.channels_last))
     for ours, theirs in zip(mine, right):
-        loss = loss + 0.3 * (ours - theirs).abs().float().mean() / theirs.abs().float().mean()
+        distance = (ours - theirs).abs().float().mean() / theirs.abs().float().mean()
+        loss = loss + 0.3 * distance
     return loss
 
 
-def train_synthesis(renders, folder, critic, *, seed, steps, batch=32):
-    """Returns the averaged `Synthesis`."""
-    torch.manual_seed(seed)
-    choices, poses, images = renders
-    model = Synthesis()
-    model.generator.precision, model.generator.precision_from = half_type(torch.device("cpu")), 4
-    critic.eval().requires_grad_(False)
-    codes = list(model.codebook.parameters())
-    rest = [p for p in model.generator.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam([{"params": rest, "lr": 6e-3}, {"params": codes, "lr": 9e-3}], betas=(0.9, 0.99))
-    weight = attention(64)
+class SynthesisTrainer(Trainer):
+    """Teaches a `Synthesis` to draw renders of known choices.
 
-    def step(i, index):
-        rng = np.random.default_rng([seed, i])
-        picked, pose = torch.from_numpy(choices[index]), torch.from_numpy(poses[index])
-        half = batch // 2
-        plain = model.generator.broadcast(model.codebook(picked[:half], pose[:half]))
-        w_plus = torch.cat([plain, model.mixed(picked[half:], pose[half:], rng)])
-        pull = torch.rand(batch, 1, 1) * 0.4 * (torch.rand(batch, 1, 1) < 0.5)
-        w_plus = w_plus.lerp(model.codebook.mean(), pull)
+    Args: renders: of `world.renders`; critic: an `AttributeClassifier`.
+    """
+
+    def __init__(self, model, renders, critic, *, seed, batch=32):
+        self.choices, self.poses, self.images = renders
+        self.critic = critic.eval().requires_grad_(False)
+        model.generator.precision = half_type(torch.device("cpu"))
+        model.generator.precision_from = 4
+        codes = list(model.codebook.parameters())
+        rest = [p for p in model.generator.parameters() if p.requires_grad]
+        groups = [{"params": rest, "lr": 6e-3}, {"params": codes, "lr": 9e-3}]
+        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.weight = attention(64)
+        super().__init__(model, optimizer, len(self.choices), batch, seed, copy.deepcopy(model))
+
+    def loss(self, step, index):
+        """`picture_loss` of pictures, half of them with mixed styles."""
+        rng = np.random.default_rng([self.seed, step])
+        codebook, half = self.module.codebook, len(index) // 2
+        choices = torch.from_numpy(self.choices[index])
+        poses = torch.from_numpy(self.poses[index])
+        plain = self.module.generator.broadcast(codebook(choices[:half], poses[:half]))
+        mixed = self.module.mixed(choices[half:], poses[half:], rng)
+        w_plus = torch.cat([plain, mixed])  # [batch, L, W_DIM]
+        pull = torch.rand(len(index), 1, 1) * 0.4 * (torch.rand(len(index), 1, 1) < 0.5)
+        w_plus = w_plus.lerp(codebook.mean(), pull)
         w_plus = w_plus + 0.1 * torch.randn_like(w_plus)
-        target = to_image(images[index])
-        loss = picture_loss(model.generator(w_plus, noise="none"), target, weight, critic)
-        loss.backward()
-        return loss
-
-    return load_or_train(folder / "synthesis", model, optimizer, step, batches(len(choices), batch, seed), steps,
-                         average=copy.deepcopy(model))
+        image = self.module.generator(w_plus, noise="none")
+        return picture_loss(image, to_image(self.images[index]), self.weight, self.critic)
 
 
-# The mapping network is computed, not trained. One number of z decides one attribute (with its variant): the range
-# of a Gaussian is cut into intervals as likely as the choices, and every cut is a steep ramp made of two leaky
-# ReLUs. Trained networks blur such cuts, and a blurred cut is a face between two people.
+def train_synthesis(renders, folder, critic, *, seed, steps):
+    """The averaged `Synthesis`, trained for `steps`; resumable.
+
+    Args: renders: of `world.renders`; folder: for the checkpoint; critic: an `AttributeClassifier`.
+    """
+    torch.manual_seed(seed)
+    trainer = SynthesisTrainer(Synthesis(), renders, critic, seed=seed)
+    return trainer.train(folder / "synthesis", steps)
+
+
+# The mapping network is computed, not trained. One number of z decides one attribute (with its
+# variant): the range of a Gaussian is cut into intervals as likely as the choices, and every cut
+# is a steep ramp made of two leaky ReLUs. Trained networks blur such cuts, and a blurred cut is a
+# face between two people.
 Z_DIM = 64
 STEEP = 500.0  # a ramp is 1 / STEEP wide, in standard deviations of z
-LIFT = 10.0  # added to a number to keep it positive, where a leaky ReLU is the identity (|z| is at most 8 here)
+LIFT = 10.0  # keeps a number positive, where a leaky ReLU is the identity (|z| is at most 8 here)
 POSE_LIMIT = 1.4  # a pose is the number divided by this, cut off at -1 and 1
-FIRST = ("hair_color", "top")  # decided by the first layer; the others by the second, which has room for them
+# Attributes decided by the first layer; the others by the second, which has room for them.
+FIRST = ("hair_color", "top")
 
 
 def intervals(codebook, name):
-    """An attribute's entries in order: upper cuts of their intervals [K - 1] and their vectors [K, W_DIM]."""
+    """An attribute's K entries in order.
+
+    Returns: the upper cuts of their intervals [K - 1], and their vectors [K, W_DIM].
+    """
     shares, rows, most = [], [], max(VARIANTS.get(name, [1]))
     for choice, share in enumerate(probabilities(name)):
         count = VARIANTS[name][choice] if name in VARIANTS else 1
@@ -183,48 +231,57 @@ def intervals(codebook, name):
 
 
 class Wiring:
-    """Rows of one mapping layer's weight and bias, filled from the top; `add` returns the new row's number."""
+    """Rows of one mapping layer's weight and bias, filled from the top."""
 
     def __init__(self, inputs):
         self.weight = torch.zeros(W_DIM, inputs, dtype=torch.float64)
         self.bias, self.used = torch.zeros(W_DIM, dtype=torch.float64), 0
 
     def add(self, source, gain, bias):
-        """One unit that computes sqrt(2) * leaky_relu(gain * input[source] + bias)."""
+        """One unit, sqrt(2) * leaky_relu(gain * input[source] + bias): returns its row's number."""
         self.weight[self.used, source], self.bias[self.used] = gain, bias
         self.used += 1
         return self.used - 1
 
     def ramp(self, source, start, end, scale, offset):
-        """Two units whose difference over sqrt(2) runs from 0.2 to 1 as (input - offset) / scale runs start to end."""
+        """The numbers of two units whose difference over sqrt(2) is a ramp.
+
+        It runs from 0.2 to 1 while (input - offset) / scale runs from start to end.
+        """
         gain = 1 / (end - start)
-        return [self.add(source, gain / scale, -gain * (offset / scale + edge)) for edge in (start, end)]
+        up = self.add(source, gain / scale, -gain * (offset / scale + start))
+        down = self.add(source, gain / scale, -gain * (offset / scale + end))
+        return up, down
 
 
 def build_mapping(codebook, generator):
-    """Write the mapping network that turns z into the codebook's w, and shift w so that all of it is positive.
+    """Write the mapping network that turns z into the codebook's w, and make all of w positive.
 
-    The last activation is the identity for positive w only; the generator's style biases undo the shift.
+    The last activation is the identity for positive w only, so w is shifted; the generator's
+    style biases undo the shift.
+
+    Returns: the shift, [W_DIM].
     """
     root = 2**0.5
     first, second = Wiring(Z_DIM), Wiring(W_DIM)
     third = torch.zeros(W_DIM, W_DIM, dtype=torch.float64)
-    start, low = torch.zeros(W_DIM, dtype=torch.float64), torch.zeros(W_DIM, dtype=torch.float64)
+    start = torch.zeros(W_DIM, dtype=torch.float64)
+    low = torch.zeros(W_DIM, dtype=torch.float64)
     for source, name in enumerate(ATTRIBUTES):
         cuts, vectors = intervals(codebook, name)
         start, low = start + vectors[0], low + vectors.min(0).values
         carried = None if name in FIRST else first.add(source, 1, LIFT)
         for cut, step in zip(cuts, vectors.diff(dim=0)):
-            edges = cut - 0.5 / STEEP, cut + 0.5 / STEEP
+            begin, end = cut - 0.5 / STEEP, cut + 0.5 / STEEP
             if name in FIRST:
-                up, down = first.ramp(source, *edges, 1, 0)
+                up, down = first.ramp(source, begin, end, 1, 0)
                 unit = second.add(up, 1, 1)
                 second.weight[unit, down] = -1  # the ramp, 0.2 to 1 times sqrt(2), plus 1
                 gain, zero = 1 / (0.8 * 2), (0.2 * root + 1) * root
                 third[:, unit] += step * gain
                 start = start - step * gain * zero
             else:
-                up, down = second.ramp(carried, *edges, root, root * LIFT)
+                up, down = second.ramp(carried, begin, end, root, root * LIFT)
                 third[:, up] += step / (0.8 * root)
                 third[:, down] -= step / (0.8 * root)
                 start = start - step * 0.25
@@ -237,20 +294,25 @@ def build_mapping(codebook, generator):
         start, low = start - vector * 1.5, low - vector.abs()
 
     shift = 0.1 - low
-    layers = ((first.weight, first.bias), (second.weight, second.bias), (third / root, (start + shift) / root))
+    layers = ((first.weight, first.bias), (second.weight, second.bias),
+              (third / root, (start + shift) / root))
     with torch.no_grad():
         for layer, (weight, bias) in zip(generator.mapping, layers):
             layer.weight.copy_(weight / layer.weight_gain)
             layer.bias.copy_(bias / layer.bias_gain)
         for module in (*generator.layers, *generator.to_rgb):
-            module.affine.bias -= (module.affine.weight * module.affine.weight_gain) @ shift.float()
+            affine = module.affine
+            affine.bias -= (affine.weight * affine.weight_gain) @ shift.float()
         z = torch.randn(100_000, Z_DIM, generator=torch.Generator().manual_seed(0))
         generator.w_avg.copy_(generator.map(z).mean(0))
     return shift.float()
 
 
 def partition(z):
-    """Which avatar a z stands for: choices int64 [N, columns] and poses float [N, 4]; to check `build_mapping` by."""
+    """Which avatar each z [N, Z_DIM] stands for, to check `build_mapping` by.
+
+    Returns: choices int64 [N, columns] and poses float [N, 4].
+    """
     u = z / z.square().mean(dim=1, keepdim=True).sqrt()
     choices = torch.zeros(len(z), len(COLUMNS), dtype=torch.int64)
     for k, name in enumerate(ATTRIBUTES):
@@ -261,14 +323,17 @@ def partition(z):
             below = torch.cat([torch.zeros(1).double(), share])[choices[:, k]]
             count = torch.tensor(VARIANTS[name])[choices[:, k]]
             within = (place - below) / torch.from_numpy(probabilities(name))[choices[:, k]]
-            choices[:, COLUMNS.index(f"{name}_variant")] = (within * count).long().clamp(min=0).minimum(count - 1)
-    return choices, (u[:, len(ATTRIBUTES):len(ATTRIBUTES) + len(POSE)] / POSE_LIMIT).clamp(-1, 1)
+            variant = (within * count).long().clamp(min=0).minimum(count - 1)
+            choices[:, COLUMNS.index(f"{name}_variant")] = variant
+    pose = u[:, len(ATTRIBUTES):len(ATTRIBUTES) + len(POSE)] / POSE_LIMIT
+    return choices, pose.clamp(-1, 1)
 
 
 def finish(model):
-    """The finished generator of a trained `Synthesis`: its synthesis network and a mapping network of its codebook."""
+    """The generator of a trained `Synthesis`, with a mapping network computed from its codebook."""
     generator = Generator(64, CHANNELS, z_dim=Z_DIM, w_dim=W_DIM, mapping_layers=3, mapping_lr=1.0)
-    state = {name: value for name, value in model.generator.state_dict().items() if not name.startswith("mapping")}
+    state = {name: value for name, value in model.generator.state_dict().items()
+             if not name.startswith("mapping")}
     generator.load_state_dict(state, strict=False)
     build_mapping(model.codebook, generator)
     return generator.eval().requires_grad_(False)

@@ -6,6 +6,7 @@ that has several drawings (`VARIANTS`), and a pose. world.json holds every choic
 
 import json
 import multiprocessing
+from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -36,14 +37,23 @@ def probabilities(attribute):
 
 
 def draw(count, rng):
-    """Draw avatars: choices int64 [count, len(COLUMNS)] and poses in [-1, 1], float32 [count, 4]."""
-    choices = {name: rng.choice(len(ATTRIBUTES[name]), count, p=probabilities(name)) for name in ATTRIBUTES}
-    variants = [rng.integers(np.array(counts)[choices[name]]) for name, counts in VARIANTS.items()]
-    return np.stack([*choices.values(), *variants], 1), rng.uniform(-1, 1, (count, 4)).astype(np.float32)
+    """Draw avatars at random.
+
+    Args: rng: `np.random.Generator`.
+
+    Returns: choices int64 [count, len(COLUMNS)] and poses in [-1, 1], float32 [count, 4].
+    """
+    choices = {}
+    for name, of in ATTRIBUTES.items():
+        choices[name] = rng.choice(len(of), count, p=probabilities(name))
+    for name, counts in VARIANTS.items():
+        choices[f"{name}_variant"] = rng.integers(np.array(counts)[choices[name]])
+    poses = rng.uniform(-1, 1, (count, 4)).astype(np.float32)
+    return np.stack(list(choices.values()), 1), poses
 
 
 def hair_is_visible(choices):
-    """Whether the hair colour can be seen at all: by the hair, or by a beard or moustache; bool [N]."""
+    """Whether the hair colour can be seen, by the hair, a beard or a moustache: bool [N]."""
     hairless = [ATTRIBUTES["top"].index(top) for top in HAIRLESS_TOPS]
     shaven = ATTRIBUTES["facial_hair"].index("none")
     return ~(np.isin(choices[:, COLUMNS.index("top")], hairless)
@@ -51,7 +61,7 @@ def hair_is_visible(choices):
 
 
 def labels(choices):
-    """What a picture shows: int64 [N, number of attributes], -1 for what no one can see.
+    """What a picture shows: int64 [N, attributes], -1 for what cannot be seen.
 
     That is the colour of hair that is covered or absent, and the clothes under a hijab.
     """
@@ -62,74 +72,101 @@ def labels(choices):
     return seen
 
 
-def _style():
-    if not hasattr(_style, "cached"):
-        # Checking the options against their JSON schema takes 80 % of a render; ours are right by construction.
-        OptionsValidator.validate = staticmethod(lambda options: None)
-        _style.cached = Style(json.loads(files("dicebear_styles").joinpath("avataaars.json").read_text("utf-8")))
-    return _style.cached
+@lru_cache(maxsize=1)
+def avataaars():
+    """The style that avatars are drawn in."""
+    # Checking the options against their JSON schema takes 80 % of a render, and ours are right by
+    # construction.
+    OptionsValidator.validate = staticmethod(accept)
+    text = files("dicebear_styles").joinpath("avataaars.json").read_text("utf-8")
+    return Style(json.loads(text))
 
 
-def _options(choice, pose):
-    """The options of the avataaars style for one avatar."""
-    is_ = {name: ATTRIBUTES[name][choice[i]] for i, name in enumerate(ATTRIBUTES)}
+def accept(options):
+    """In place of a check of options."""
+
+
+def between(limits, position):
+    """Where `position`, from -1 to 1, lies between two limits."""
+    return float(limits[0] + (limits[1] - limits[0]) * (position + 1) / 2)
+
+
+def drawing_of(attribute, choice):
+    """The style's name for the drawing of a choice of an attribute with variants, or None.
+
+    Args: choice: a row of `draw`'s choices.
+    """
+    name = ATTRIBUTES[attribute][choice[COLUMNS.index(attribute)]]
+    drawings = WORLD["variants"][attribute][name]
+    if not drawings:
+        return None
+    return drawings[choice[COLUMNS.index(f"{attribute}_variant")]]
+
+
+def options_of(choice, pose):
+    """The options of the avataaars style for one avatar, rows of `draw`'s arrays."""
+    chosen = {name: of[choice[i]] for i, (name, of) in enumerate(ATTRIBUTES.items())}
     variants, colors, ranges = WORLD["variants"], WORLD["colors"], WORLD["pose"]
-
-    def drawing(name):
-        drawings = variants[name][is_[name]]
-        return drawings[choice[COLUMNS.index(f"{name}_variant")]] if drawings else None
-
-    def between(limits, position):  # position -1 ... 1
-        return float(limits[0] + (limits[1] - limits[0]) * (position + 1) / 2)
-
-    face = variants["expression"][is_["expression"]]
+    face = variants["expression"][chosen["expression"]]
     options = {
-        "seed": "0", "idRandomization": False, "flip": "none",
+        "seed": "0",
+        "idRandomization": False,
+        "flip": "none",
         "rotate": between(ranges["rotate_degrees"], pose[0]),
         "translateX": between(ranges["translate_percent"], pose[1]),
         "translateY": between(ranges["translate_percent"], pose[2]),
         "scale": between(ranges["scale"], pose[3]),
-        "skinColor": colors["skin"][is_["skin"]], "hairColor": colors["hair"][is_["hair_color"]],
-        "facialHairColor": colors["hair"][is_["hair_color"]],
-        "clothesColor": colors["clothes"][is_["clothes_color"]], "hatColor": colors["clothes"][is_["clothes_color"]],
-        "backgroundColor": colors["background"][is_["background"]],
+        "skinColor": colors["skin"][chosen["skin"]],
+        "hairColor": colors["hair"][chosen["hair_color"]],
+        "facialHairColor": colors["hair"][chosen["hair_color"]],
+        "clothesColor": colors["clothes"][chosen["clothes_color"]],
+        "hatColor": colors["clothes"][chosen["clothes_color"]],
+        "backgroundColor": colors["background"][chosen["background"]],
         "accessoriesColor": variants["follows"]["glasses frame"],
-        "clothesVariant": variants["clothes"][is_["clothes"]][0],
-        "mouthVariant": face["mouth"], "eyesVariant": face["eyes"], "eyebrowsVariant": face["eyebrows"],
+        "clothesVariant": variants["clothes"][chosen["clothes"]][0],
+        "mouthVariant": face["mouth"],
+        "eyesVariant": face["eyes"],
+        "eyebrowsVariant": face["eyebrows"],
     }
-    for name, component in (("top", "top"), ("glasses", "accessories"), ("facial_hair", "facialHair")):
-        options[f"{component}Probability"] = 100 if drawing(name) else 0
-        if drawing(name):
-            options[f"{component}Variant"] = drawing(name)
+    components = {"top": "top", "glasses": "accessories", "facial_hair": "facialHair"}
+    for attribute, component in components.items():
+        drawing = drawing_of(attribute, choice)
+        options[f"{component}Probability"] = 100 if drawing else 0
+        if drawing:
+            options[f"{component}Variant"] = drawing
     return options
 
 
 def render(choice, pose, resolution):
-    """Draw one avatar (rows of `draw`'s arrays) as uint8 [resolution, resolution, 3]."""
+    """Draw one avatar, rows of `draw`'s arrays: uint8 [resolution, resolution, 3]."""
     size = round(WORLD["render"]["size"] * resolution)
-    svg = Avatar(_style(), {**_options(choice, pose), "size": size}).to_string()
-    picture = Image.open(BytesIO(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True))).convert("RGB")
-    return np.asarray(picture.crop([round(edge * resolution) for edge in WORLD["render"]["crop"]]))
+    svg = Avatar(avataaars(), {**options_of(choice, pose), "size": size}).to_string()
+    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True)
+    crop = [round(edge * resolution) for edge in WORLD["render"]["crop"]]
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB").crop(crop))
 
 
-def _render_one(job):
+def render_one(job):
+    """`render` of (choice, pose, resolution), for a pool of processes."""
     return render(*job)
 
 
 def renders(count, resolution, seed, folder):
     """`count` avatars and their renders, from disk where they were made before.
 
-    Returns choices [count, columns], poses [count, 4] and images uint8 [count, R, R, 3] (memory-mapped).
+    Returns: choices [count, columns], poses [count, 4] and images uint8 [count, R, R, 3]
+        (memory-mapped).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"renders-{resolution}px-seed{seed}-{count}.npy"
     choices, poses = draw(count, np.random.default_rng(seed))
     if not path.exists():
         part = path.with_suffix(".part")
-        images = np.lib.format.open_memmap(part, "w+", np.uint8, (count, resolution, resolution, 3))
+        shape = (count, resolution, resolution, 3)
+        images = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
         jobs = ((choices[i], poses[i], resolution) for i in range(count))
         with multiprocessing.get_context("fork").Pool() as pool:
-            for i, image in enumerate(pool.imap(_render_one, jobs, chunksize=64)):
+            for i, image in enumerate(pool.imap(render_one, jobs, chunksize=64)):
                 images[i] = image
                 if (i + 1) % 20_000 == 0:
                     print(f"rendered {i + 1:,} of {count:,}", flush=True)

@@ -1,7 +1,8 @@
-"""What a network that was taught on ImageNet sees in a picture: face_labels' probes read hats, beards and hair from it.
+"""What a network that was taught on ImageNet sees in a picture.
 
-EfficientNet-Lite2 (Google's weights, Apache 2.0) comes with two packages of requirements-dev.txt. It draws, drives and
-judges nothing, and nothing of it is kept.
+The probes of labels.py read hats, beards and hair from it. EfficientNet-Lite2 (Google's weights,
+Apache 2.0) comes with two packages of requirements-dev.txt. It draws, drives and judges nothing,
+and nothing of it is kept.
 """
 
 from pathlib import Path
@@ -12,15 +13,22 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
 from sklearn.decomposition import PCA
-from training import DEVICE
 
-STAGES = (14, 20)  # blocks whose maps are taken: the last at 1/16 of the picture's side, and the last of all
-COMPONENTS = 300  # chosen with `face_labels.IN_LOOKS` and the stages by cross-validation on the judge's faces
+from data.training import DEVICE
+
+STAGES = (14, 20)  # blocks whose maps are taken: the last at 1/16 of the side, and the last of all
+# Chosen with `labels.IN_LOOKS` and the stages by cross-validation on the judge's faces.
+COMPONENTS = 300
 
 
 @torch.no_grad()
 def looks(pixels, path, size=32):
-    """The stages' maps of pictures uint8 [N, 256, 256, 3], averaged to 4 x 4: float16 [N, 7552], kept at `path`."""
+    """The stages' maps of pictures, averaged to 4 x 4, kept at `path`.
+
+    Args: pixels: uint8 [N, 256, 256, 3]; path: where the maps are kept; size: pictures at a time.
+
+    Returns: float16 [N, 7552].
+    """
     if path.exists():
         return np.load(path)
     network = EfficientNet.from_name("efficientnet-lite2")
@@ -29,8 +37,9 @@ def looks(pixels, path, size=32):
     network.eval().to(DEVICE)
     parts = []
     for start in range(0, len(pixels), size):
-        picture = torch.from_numpy(np.array(pixels[start:start + size])).to(DEVICE).permute(0, 3, 1, 2)
-        x, maps = network._swish(network._bn0(network._conv_stem((picture.float() - 127) / 128))), []
+        part = torch.from_numpy(np.array(pixels[start:start + size])).to(DEVICE)
+        picture = (part.permute(0, 3, 1, 2).float() - 127) / 128  # [N, 3, 256, 256]
+        x, maps = network._swish(network._bn0(network._conv_stem(picture))), []
         for i, block in enumerate(network._blocks):
             x = block(x)
             if i in STAGES:
@@ -42,7 +51,10 @@ def looks(pixels, path, size=32):
 
 
 def principal(seen):
-    """Principal components of `looks` of a whole pool: float32 [N, 300], the first with a standard deviation of 1."""
+    """Principal components of `looks` of a whole pool: float32 [N, 300].
+
+    They are scaled so that the first has a standard deviation of 1.
+    """
     seen = seen.astype(np.float32)
     seen -= seen.mean(axis=0)
     seen /= seen.std(axis=0).clip(1e-3)

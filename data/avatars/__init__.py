@@ -1,0 +1,1 @@
+"""The avatars: a small cartoon domain that needs no download; see README.md."""

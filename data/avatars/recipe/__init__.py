@@ -1,0 +1,1 @@
+"""How the networks of the avatars were made: `python -m data.avatars.recipe.make`."""

@@ -1,0 +1,1 @@
+"""How the networks of the faces were made: `python -m data.faces.recipe.make`."""

@@ -1,0 +1,120 @@
+"""The page: edit a face in the browser by describing the change (method 3, global directions)."""
+
+import argparse
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+
+from ..domains import load_domain
+from ..images import open_image, to_pil, to_png
+from ..inversion import invert
+from ..latents import random_w_plus
+from ..methods.directions import alpha_for, global_direction
+from ..panels.saving import GENERATED
+
+NOTICE = """# Edit a face by describing the change
+Your photograph {way} the machine that runs this page and is deleted within an hour. Open it only
+if whoever it shows agrees. **The pictures before and after are generated.**"""
+DOWNLOAD = "f => Object.assign(document.createElement('a'), {href: f.url, download: ''}).click()"
+
+
+class Page:
+    """The page of a domain. `folder` is where Gradio keeps files."""
+
+    def __init__(self, domain, folder):
+        self.domain, self.generator, self.folder = domain, domain.generator, folder
+        self.latents = {None: random_w_plus(domain, 1, seed=1)}  # or {bytes of a sample: w_plus}
+        if domain.sample_latents is not None:
+            contents = [path.read_bytes() for path in domain.samples]
+            self.latents |= zip(contents, domain.sample_latents.float().split(1))
+
+    def draw(self, w_plus, step=0):
+        """The picture of a latent [1, L, w_dim] whose style moves by a step [S]."""
+        image = self.generator.synthesize(self.generator.styles(w_plus) + step)  # [1, 3, R, R]
+        return to_pil(image, max(512, image.shape[-1]))
+
+    def show_step(self, state):
+        """A callback of `invert` that moves a visitor's progress bar."""
+        gr.Progress()((state["step"], state["steps"]), unit="steps of encoding")
+
+    def open(self, path):
+        """The face in a file; without a path, a random one. Raises: ValueError, OSError."""
+        content = Path(path).read_bytes() if path else None
+        w_plus = self.latents.get(content)
+        if w_plus is None:
+            image = open_image(content, self.generator.resolution, gr.Info, self.domain.align)
+            w_plus, _ = invert(self.domain, image, callback=self.show_step)
+        return {"path": path, "w_plus": w_plus, "before": self.draw(w_plus)}
+
+    def edit(self, face, file, sentence, neutral, alpha):
+        """The face in an uploaded file with its edit, and both pictures under one slider."""
+        try:
+            if face is None or (file and file["path"] != face["path"]):
+                face = self.open(file["path"])
+            step = alpha * global_direction(self.domain, neutral, sentence)  # [S]
+        except (ValueError, OSError) as error:
+            gr.Warning(str(error))
+            return face, gr.skip()
+        if self.domain.clip.caution(sentence):
+            gr.Warning(self.domain.clip.caution(sentence).partition(" It knows")[0])
+        s, after = self.generator.styles(face["w_plus"]), self.draw(face["w_plus"], step)
+        suits = alpha_for(self.domain, s, neutral, sentence).item()
+        text = {"Description": GENERATED, "Model": f"{self.domain.name}. {self.domain.licence}",
+                "Prompt": sentence, "Neutral": neutral, "Strength": f"{alpha:g}"}
+        return face | {"after": after, "text": text}, gr.ImageSlider(
+            (face["before"], after), label=f"before | after (alpha {suits:.1f} suits this face)",
+            format="jpeg", max_height=560, buttons=["fullscreen"], interactive=False)
+
+    def save(self, face):
+        """A PNG file of the edit on show. Its text says that it was generated."""
+        return save_bytes_to_cache(to_png(face["after"], face["text"]), "edit.png", self.folder)
+
+    def blocks(self, share=False):
+        """The fields, and what follows when they are used; Gradio makes one edit at a time."""
+        first = self.domain.prompts[0], self.domain.neutral, self.domain.settings.directions.alpha
+        samples = [str(path) for path in self.domain.samples] or [None]
+        with gr.Blocks(title="StyleCLIP", analytics_enabled=False, delete_cache=(300, 3000)) as ui:
+            gr.Markdown(NOTICE.format(way="goes by gradio.live to" if share else "stays on"))
+            with gr.Row():
+                with gr.Column(scale=3, min_width=320):
+                    opening, pictures = self.edit(None, {"path": samples[0]}, *first)
+                    save, png = gr.Button("Download PNG"), gr.DownloadButton(visible="hidden")
+                with gr.Column(scale=2, min_width=320):
+                    with gr.Row():
+                        sentence = gr.Textbox(first[0], label="sentence", scale=3, min_width=180)
+                        neutral = gr.Textbox(first[1], label="neutral", scale=2, min_width=120)
+                    alpha = gr.Slider(-10, 10, first[2], step=0.1, label="alpha")
+                    run = gr.Button("Edit", variant="primary")
+                    photograph = gr.Image(samples[0], label="photograph", height=220)
+                    gr.Examples(samples, photograph, label="samples", examples_per_page=10)
+            face = gr.State(opening)  # {"path", "w_plus" [1, L, w_dim], "before", "after", "text"}
+            asked = run.click, sentence.submit, neutral.submit, alpha.change, photograph.change
+            gr.on(asked, self.edit, [face, photograph, sentence, neutral, alpha], [face, pictures],
+                  preprocess=False, trigger_mode="always_last", show_progress="minimal")
+            save.click(self.save, face, png).success(None, png, js=DOWNLOAD)
+        return ui
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--share", action="store_true", help="give it an address at gradio.live")
+    parser.add_argument("--auth", metavar="USER:WORD", help="what visitors must sign in with")
+    options = parser.parse_args()
+    if options.auth and ":" not in options.auth:
+        parser.error("--auth must be USER:WORD")
+    auth = tuple(options.auth.split(":", 1)) if options.auth else None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no visitor's file is left
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        Page(load_domain(), folder).blocks(options.share).launch(
+            share=options.share, auth=auth, server_port=options.port, max_file_size=40_000_000,
+            footer_links=[], run_history=False, theme=gr.themes.Default(spacing_size="sm"))
+
+
+if __name__ == "__main__":
+    main()

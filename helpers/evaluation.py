@@ -1,0 +1,105 @@
+"""One measure of an edit, for notebooks, tests and bench: is the asked attribute there, and did the
+others stay?
+
+A classifier (`face_networks.AttributeClassifier`) reads attributes from pictures. It was trained
+apart from the networks that drive edits, and drives none. """
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate_edit` found. Images that showed the asked attribute before the edit are left
+    out."""
+
+    there: list[bool]  # of each image: does it show what was asked for?
+    kept: dict[str, list[bool]]  # of each other attribute and image: does it read as before?
+
+    @property
+    def n(self):
+        """How many images count."""
+        return len(self.there)
+
+    @property
+    def success(self):
+        """Share of the images that show it now."""
+        return sum(self.there) / max(1, self.n)
+
+    @property
+    def unchanged(self):
+        """Share of the images on which an attribute stayed, averaged over the attributes."""
+        shares = [sum(stayed) / len(stayed) for stayed in self.kept.values() if stayed]
+        return sum(shares) / max(1, len(shares))
+
+    def __str__(self):
+        return (f"asked attribute there {self.success:4.0%}, "
+                f"others unchanged {self.unchanged:4.0%} (n = {self.n})")
+
+
+class Readings:
+    """What the classifier reads before and after an edit.
+
+    Attributes: before, after: {attribute: list of N choices, by number}; confidence: {attribute:
+        list of N}, of the less certain of the two readings. """
+
+    def __init__(self, domain, before, after):
+        old = domain.classifier.read(before.clamp(-1, 1))
+        new = domain.classifier.read(after.clamp(-1, 1))
+        self.choices, self.occluded_by = domain.classifier.attributes, domain.occluded_by
+        self.before = {name: choice.tolist() for name, (choice, _) in old.items()}
+        self.after = {name: choice.tolist() for name, (choice, _) in new.items()}
+        self.confidence = {name: torch.minimum(old[name][1], new[name][1]).tolist() for name in old}
+
+    def visible(self, attribute, i):
+        """Can the attribute be seen on image i, before and after? Hair cannot, under a hat."""
+        if attribute not in self.occluded_by:
+            return True
+        other, *hiding = self.occluded_by[attribute]
+        names = self.choices[other]
+        seen = {names[self.before[other][i]], names[self.after[other][i]]}
+        return not seen & set(hiding)
+
+    def stayed(self, attribute, images, sure):
+        """Of those images on which the attribute is visible and read with confidence: is it as
+        before?"""
+        return [self.before[attribute][i] == self.after[attribute][i] for i in images
+                if self.confidence[attribute][i] >= sure and self.visible(attribute, i)]
+
+
+def evaluate_edit(domain, before, after, prompt, sure=0.0):
+    """The `Evaluation` of an edit.
+
+    `domain.prompt_targets` says what a prompt asks for; `domain.entangled` which attributes change
+    with it by their nature (a laugh opens the mouth), which are not counted; `domain.occluded_by`
+    where an attribute cannot be seen.
+
+    Args:
+        before, after: image [N, 3, R, R].
+        prompt: one of `domain.prompt_targets`.
+        sure: from 0 to 1; a reading of another attribute counts if the classifier is as confident
+            as this before and after the edit, since a less confident one may change when the
+            picture is merely turned a little.
+
+    Raises: ValueError for a prompt of which nobody has said what it asks for.
+    """
+    if prompt not in domain.prompt_targets:
+        known = ", ".join(domain.prompt_targets) or "none, since the domain has no classifier"
+        raise ValueError(f'What "{prompt}" asks for is not known here; known are: {known}.')
+    attribute, *wanted = domain.prompt_targets[prompt]
+    choices = domain.classifier.attributes
+    wanted = [choices[attribute].index(choice) for choice in wanted]
+    readings = Readings(domain, before, after)
+    images = [i for i in range(len(before)) if readings.before[attribute][i] not in wanted]
+    others = [name for name in choices
+              if name != attribute and name not in domain.entangled.get(attribute, ())]
+    return Evaluation([readings.after[attribute][i] in wanted for i in images],
+                      {name: readings.stayed(name, images, sure) for name in others})
+
+
+def summary(evaluations):
+    """The `Evaluation`s of several prompts, averaged: (success, unchanged), as shares."""
+    evaluations = list(evaluations)
+    return (sum(evaluation.success for evaluation in evaluations) / len(evaluations),
+            sum(evaluation.unchanged for evaluation in evaluations) / len(evaluations))

@@ -1,0 +1,1 @@
+"""What measures; nothing here is a test. Each module runs as `python -m tests.bench.NAME`."""

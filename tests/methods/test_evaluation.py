@@ -1,0 +1,81 @@
+"""The measure of an edit, by a classifier whose readings are dictated."""
+
+import pytest
+import torch
+
+from helpers.evaluation import Evaluation, evaluate_edit, summary
+
+ATTRIBUTES = {"glasses": ["none", "glasses", "sunglasses"], "hair": ["short", "long"],
+              "hat": ["none", "cap", "hood"], "mouth": ["closed", "open"]}
+
+
+class Reader:
+    """Reads what an image [N, 4, 2] says: the choice of each attribute, and its probability."""
+
+    attributes = ATTRIBUTES
+
+    def read(self, image):
+        return {name: (image[:, k, 0].long(), image[:, k, 1] / 2 + 0.5)
+                for k, name in enumerate(ATTRIBUTES)}
+
+
+def pictures(*readings, sure=1.0):
+    """Of each picture the choices of all attributes; `sure` is (2 p - 1) for probability p."""
+    image = torch.tensor(readings, dtype=torch.float32) / 4  # it is clamped to [-1, 1]
+    return torch.stack([image, torch.full_like(image, sure)], dim=2)
+
+
+@pytest.fixture
+def reading(toy, monkeypatch):
+    class Scaled(Reader):
+        def read(self, image):
+            return super().read(torch.stack([image[..., 0] * 4, image[..., 1]], dim=2))
+
+    toy.classifier = Scaled()
+    toy.prompt_targets = {"a person with glasses": ("glasses", "glasses", "sunglasses")}
+    toy.entangled, toy.occluded_by = {"glasses": ("mouth",)}, {"hair": ("hat", "hood")}
+    return toy
+
+
+def test_an_edit_by_hand(reading):
+    """Of four images, the third shows glasses before; hair is not seen under a hood."""
+    before = pictures([0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 2, 0])
+    after = pictures([1, 0, 0, 1], [2, 0, 0, 0], [1, 1, 1, 1], [0, 1, 2, 0])
+    found = evaluate_edit(reading, before, after, "a person with glasses")
+    assert found.there == [True, True, False] and found.n == 3
+    assert found.kept == {"hair": [True, False], "hat": [True, True, True]}
+    assert found.success == pytest.approx(2 / 3) and found.unchanged == pytest.approx(0.75)
+    assert str(found) == "asked attribute there  67%, others unchanged  75% (n = 3)"
+
+
+def test_a_hood_that_comes_or_goes_hides_hair(reading):
+    before, after = pictures([0, 0, 2, 0], [0, 0, 0, 0]), pictures([0, 1, 0, 0], [0, 1, 2, 0])
+    found = evaluate_edit(reading, before, after, "a person with glasses")
+    assert found.kept == {"hair": [], "hat": [False, False]} and found.unchanged == 0
+
+
+def test_only_what_is_read_with_confidence_counts(reading):
+    """The less certain of two readings decides."""
+    before = pictures([0, 0, 0, 0], [0, 0, 0, 0], sure=0.6)  # a probability of 0.8
+    after = pictures([1, 1, 0, 0], [1, 0, 0, 0], sure=1.0)
+    for sure, counted in ((0.0, 2), (0.8, 2), (0.81, 0)):
+        found = evaluate_edit(reading, before, after, "a person with glasses", sure)
+        assert len(found.kept["hair"]) == counted and found.n == 2
+        found = evaluate_edit(reading, after, before, "a person with glasses", sure)
+        assert found.n == 0 and found.success == 0
+
+
+def test_a_summary_is_the_mean_over_prompts():
+    one = Evaluation([True, False], {"hair": [True, True], "hat": [True, False], "age": []})
+    two = Evaluation([True], {"hair": [False]})
+    assert one.unchanged == 0.75
+    assert summary(iter([one, two])) == (0.75, 0.375)
+
+
+def test_an_unknown_prompt_is_refused(reading, toy):
+    image = pictures([0, 0, 0, 0])
+    with pytest.raises(ValueError, match='What "a wig" asks for is not known here; known are: a '):
+        evaluate_edit(reading, image, image, "a wig")
+    reading.prompt_targets = {}
+    with pytest.raises(ValueError, match="none, since the domain has no classifier"):
+        evaluate_edit(reading, image, image, "a wig")

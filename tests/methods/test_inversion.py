@@ -1,0 +1,215 @@
+"""The schedule, descent on a latent, and how a picture becomes one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import golden
+from toy import random
+
+from helpers.images import open_image
+from helpers.inversion import Descent, invert, learning_rate, pyramid_distance
+from helpers.latents import random_w_plus
+
+
+def test_schedule_is_the_authors():
+    right = golden("learning_rate")
+    for t, lr in zip(right["t"].tolist(), right["lr"].tolist()):
+        assert learning_rate(t, 1, 0.1) == pytest.approx(lr, abs=1e-9)
+
+
+def test_the_schedule_counts_steps():
+    assert [learning_rate(step, 8, 2.0) for step in range(8)] == pytest.approx(
+        [0, 2, 2, 2, 2, 2, 2, 1])
+    assert learning_rate(1, 100, 2.0) == pytest.approx(2 / 5)
+
+
+def test_a_descent_keeps_the_best_of_each_image():
+    """By losses that are dictated; the first step has length 0."""
+    descent, seen = Descent(torch.zeros(2, 3), steps=5, lr=0.5), []
+    for step, values in zip(descent, ([4, 3], [3, 1], [1, 2], [2, 4], [3, 5])):
+        seen.append(descent.x.detach().clone())
+        pull = descent.x.sum(dim=1)  # what the steps follow
+        descent.update({"a": torch.tensor(values) + pull - pull.detach()}, torch.zeros(2))
+    assert all(not torch.equal(one, two) for one, two in zip(seen[1:], seen[2:]))
+    assert torch.equal(descent.best[0], seen[2][0]) and torch.equal(descent.best[1], seen[1][1])
+    assert descent.history == {"loss": [3.5, 2, 1.5, 3, 4], "a": [3.5, 2, 1.5, 3, 4]}
+
+
+def test_a_descent_is_adam_with_the_schedule():
+    start = torch.tensor([[1.0, -2.0], [0.5, 4.0]])
+    descent = Descent(start, steps=9, lr=0.3, betas=(0.8, 0.9))
+    for _ in descent:
+        descent.update({"a": descent.x.square().sum(dim=1), "b": descent.x[:, 0]}, descent.x)
+    x = start.clone().requires_grad_()
+    adam, history = torch.optim.Adam([x], lr=0.3, betas=(0.8, 0.9)), []
+    for step in range(9):
+        adam.param_groups[0]["lr"] = learning_rate(step, 9, 0.3)
+        adam.zero_grad()
+        loss = x.square().sum() + x[:, 0].sum()
+        history.append(loss.item() / 2)
+        loss.backward()
+        adam.step()
+    torch.testing.assert_close(descent.x.detach(), x.detach())
+    assert descent.history["loss"] == pytest.approx(history)
+    assert torch.equal(start, torch.tensor([[1.0, -2.0], [0.5, 4.0]]))  # it stays as it was
+
+
+def test_a_descent_that_is_stopped_stays_where_it_looked():
+    states = []
+
+    def stop_at_two(state):
+        states.append(state)
+        return state["step"] == 2
+
+    descent = Descent(torch.ones(1, 1), steps=5, lr=0.3, callback=stop_at_two)
+    for _ in descent:
+        descent.update({"a": descent.x.square().sum(dim=1)}, descent.x)
+        last = descent.x.item()
+    assert len(states) == 2 and descent.stopped and last == descent.best.item()
+    assert states[1]["step"] == 2 and states[1]["steps"] == 5
+    assert states[1]["loss"] == pytest.approx(last**2) and not states[1]["image"].requires_grad
+
+
+def test_the_pyramid_sees_stripes_once_and_brightness_four_times():
+    image, black = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    image[..., ::2], image[..., 1::2] = 1, -1
+    assert pyramid_distance(image, black).tolist() == [1]  # gone at half size
+    blocks = F.interpolate(image[..., :4, :4], scale_factor=4)
+    assert pyramid_distance(blocks, black).tolist() == [3]  # gone at an eighth
+    assert pyramid_distance(black + 0.5, black).tolist() == [2]
+    both = pyramid_distance(torch.cat([image, black]), torch.cat([black, black]))
+    assert both.tolist() == [1, 0]
+
+
+def with_settings(toy, **changes):
+    settings = replace(toy.settings.encoding, **changes)
+    toy.settings = replace(toy.settings, encoding=settings)
+    return toy
+
+
+def test_each_loss_of_an_inversion_by_hand(toy):
+    target = toy.generator(random_w_plus(toy, 2, seed=1)).clamp(-1, 1)
+    start, states = random_w_plus(toy, 2, seed=2), []
+    toy.generator.drawn.clear()
+    found, history = invert(toy, target, start=start, steps=4, callback=states.append)
+    assert [state["step"] for state in states] == [1, 2, 3, 4] and history["prior"][0] > 0
+    drawn = toy.generator.drawn.copy()
+    for i, s in enumerate(drawn):
+        image, w_plus = toy.generator.synthesize(s), s.view(2, 3, 4)
+        features = 1 - (toy.clip(image) * toy.clip(target)).sum(dim=1)
+        v = toy.w_space.position(w_plus)
+        expected = {"pixels": pyramid_distance(image, target).mean(),
+                    "features": 0.2 * features.mean(),
+                    "prior": 0.01 * v.square().sum(dim=(1, 2)).mean()}
+        for name, value in expected.items():
+            assert history[name][i] == pytest.approx(value.item(), rel=1e-3), name
+        assert history["loss"][i] == pytest.approx(sum(expected.values()).item(), rel=1e-3)
+    torch.testing.assert_close(drawn[0].view(2, 3, 4), start, atol=1e-4, rtol=1e-4)
+
+
+def test_an_inversion_returns_the_best_and_not_the_last(toy):
+    """With steps so long that the last is none of the better ones."""
+    target, drawn = toy.generator(random_w_plus(toy, 1, seed=1)).clamp(-1, 1), []
+    with_settings(toy, lr=2.0)
+
+    def stop_at_nine(state):
+        drawn.append(state["image"])
+        return state["step"] == 9
+
+    found, history = invert(toy, target, start=random_w_plus(toy, 1, seed=2), steps=60,
+                            callback=stop_at_nine)
+    best = min(range(9), key=history["loss"].__getitem__)
+    assert 0 < best < 8 and history["loss"][8] > 1.05 * history["loss"][best]
+    torch.testing.assert_close(toy.generator(found), drawn[best], atol=1e-4, rtol=1e-4)
+
+
+def test_most_steps_are_drawn_small_and_the_best_is_one_at_full_size(toy):
+    toy.preview_resolution = 16
+    target, states = toy.generator(random_w_plus(toy, 1, seed=1)).clamp(-1, 1), []
+    found, _ = invert(toy, target, start=random_w_plus(toy, 1, seed=2), steps=6,
+                      callback=states.append)
+    assert [state["image"].shape[-1] for state in states] == [16, 16, 16, 32, 32, 32]
+    losses = [state["loss"] for state in states]
+    best = min(range(3, 6), key=losses.__getitem__)
+    torch.testing.assert_close(toy.generator(found), states[best]["image"], atol=1e-4, rtol=1e-4)
+    # What is small is compared with the target at that size.
+    target_small = F.adaptive_avg_pool2d(target, 16)
+    _, history = invert(toy, target, start=random_w_plus(toy, 1, seed=2), steps=6)
+    expected = pyramid_distance(states[0]["image"], target_small)
+    assert history["pixels"][0] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_noise_fades_in_the_first_half_and_is_the_same_for_all_images(toy):
+    target = toy.generator(random_w_plus(toy, 2, seed=1)).clamp(-1, 1)
+    with_settings(toy, lr=0.0)
+    toy.generator.drawn.clear()
+    found, _ = invert(toy, target, steps=10)
+    v = toy.w_space.position(torch.stack(toy.generator.drawn).view(10, 2, 3, 4))  # [10, 2, L, K]
+    assert torch.equal(v[:, 0], v[:, 1])
+    noise = torch.Generator().manual_seed(0)
+    for step in range(10):
+        expected = torch.zeros(3, 4)
+        if step < 5:
+            expected = 0.3 * (1 - step / 5) ** 2 * torch.randn(3, 4, generator=noise)
+        torch.testing.assert_close(v[step, 0], expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found, toy.w_space.mean.expand(2, 3, 4))  # noise is no part of it
+
+
+def test_the_encoder_says_where_to_begin(toy):
+    wanted = random_w_plus(toy, 2, seed=3)
+    toy.encoder = StubEncoder(wanted[:, 0])
+    image = toy.generator(random_w_plus(toy, 2, seed=1)).clamp(-1, 1)
+    found, history = invert(toy, image, steps=0)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert history == {"loss": []}
+
+
+class StubEncoder:
+    """Gives w [N, w_dim] for any images."""
+
+    def __init__(self, w):
+        self.w = w
+
+    def __call__(self, image):
+        return self.w
+
+
+def test_a_sample_is_found_again(domain):
+    image, steps = open_image(domain.samples[0], 64), []
+    w_plus, history = invert(domain, image, callback=lambda state: steps.append(state["step"]))
+    again = domain.generator(w_plus).clamp(-1, 1)
+    assert 10 * torch.log10(4 / (again - image).square().mean()) > 24
+    assert steps == list(range(1, len(history["loss"]) + 1))
+    read = [domain.classifier.read(x) for x in (image, again)]
+    same = [torch.equal(read[0][name][0], read[1][name][0]) for name in read[0]]
+    assert sum(same) >= len(same) - 1
+
+
+def error(domain, w_plus, image):
+    return (domain.generator(w_plus) - image).abs().mean()
+
+
+def test_stopping_returns_the_best_so_far(domain):
+    image = open_image(domain.samples[1], 64)
+    w_plus, history = invert(domain, image, callback=lambda state: state["step"] == 7)
+    assert len(history["loss"]) == 7 and w_plus.shape == (1, 10, domain.generator.w_dim)
+    first, _ = invert(domain, image, steps=1)
+    assert error(domain, w_plus, image) < error(domain, first, image)
+
+
+def test_a_start_is_where_the_search_begins(domain):
+    image = open_image(domain.samples[2], 64)
+    found, _ = invert(domain, image, steps=60)
+    again, history = invert(domain, image, steps=5, start=found)
+    cold, cold_history = invert(domain, image, steps=5)
+    assert history["loss"][0] < 0.7 * cold_history["loss"][0]
+    assert error(domain, again, image) < 0.7 * error(domain, cold, image)
+    with pytest.raises(ValueError, match="another generator"):
+        invert(domain, image, steps=5, start=torch.zeros(1, 18, 512))
+
+
+def test_an_image_of_another_size_is_refused(domain):
+    with pytest.raises(ValueError, match=r"must be \[N, 3, 64, 64\].*open_image"):
+        invert(domain, torch.zeros(1, 3, 32, 32))
