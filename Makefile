@@ -28,7 +28,7 @@ test: $(VENV)/installed-dev $(VENV)/installed-page   ## everything that is teste
 
 test-colab: $(VENV)-colab/installed   ## notebooks and panels with Colab's versions (needs Python 3.13)
 	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python -m helpers.commands.run
-	$(VENV)-colab/bin/python -m pytest -q tests/panels/test_panels.py tests/commands/test_colab.py
+	$(VENV)-colab/bin/python -m pytest -q tests/panels/test_panels*.py tests/commands/test_colab.py
 
 # The server takes messages of 10 MB; a photograph of 40 MB comes in one message.
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab

@@ -2,7 +2,8 @@
 others stay?
 
 A classifier (`face_networks.AttributeClassifier`) reads attributes from pictures. It was trained
-apart from the networks that drive edits, and drives none. """
+apart from the networks that drive edits, and drives none.
+"""
 
 from dataclasses import dataclass
 
@@ -42,7 +43,8 @@ class Readings:
     """What the classifier reads before and after an edit.
 
     Attributes: before, after: {attribute: list of N choices, by number}; confidence: {attribute:
-        list of N}, of the less certain of the two readings. """
+        list of N}, of the less certain of the two readings.
+    """
 
     def __init__(self, domain, before, after):
         old = domain.classifier.read(before.clamp(-1, 1))

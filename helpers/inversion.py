@@ -35,7 +35,8 @@ class Descent:
             to stop.
 
     Attributes: x; best [N, ...], the best x of each image; history, {name: list of means}, "loss"
-    among them. """
+    among them.
+    """
 
     def __init__(self, start, *, steps, lr, betas=(0.9, 0.999), callback=None):
         if steps < 0:

@@ -9,7 +9,8 @@ def random_w_plus(domain, count, seed, truncation=None):
     """w_plus [count, L, w_dim] of random images.
 
     Args: seed: the same seed gives the same latents on every device; truncation: psi, the domain's
-    own if none is given. """
+    own if none is given.
+    """
     generator = domain.generator
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -23,7 +24,8 @@ class WSpace:
 
     A step of 1 along an axis of `offset` is one standard deviation of w there. So one learning rate
     fits every generator, and an edit stays within the span of w: outside of it the generator never
-    drew a picture. """
+    drew a picture.
+    """
 
     def __init__(self, generator, samples=10_000, seed=0):
         noise = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))

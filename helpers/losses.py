@@ -53,7 +53,8 @@ def text_direction(clip: ClipModel, neutral, target, templates=IMAGENET_TEMPLATE
     Args: templates: phrasings such as "a photo of a {}."; they bring their own article, so a
     sentence's is dropped.
     Raises: ValueError for a sentence that is empty or too long, or two that say the same; TypeError
-    for no string. """
+    for no string.
+    """
     clip.encode_text([neutral, target])  # names what is wrong with a sentence before it is phrased
     ends = []
     for text in (neutral, target):

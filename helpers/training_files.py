@@ -70,7 +70,8 @@ def train_and_keep(domain, prompt, latents, objective="ours", callback=None, **o
     """Train a mapper, or go on with its unfinished run, and keep it in `MINE` once it is trained.
 
     Where it cannot be written (a full disk), that is said, and the mapper is returned all the same.
-    Options, returns and raises as `train_mapper`. """
+    Options, returns and raises as `train_mapper`.
+    """
     path = mapper_path(domain, prompt, MINE, objective)
     run = path.with_suffix(".run")
     mapper, history = train_mapper(domain, prompt, latents, objective=objective, path=run,
@@ -152,7 +153,8 @@ def load_authors_mapper(path, domain):
     """The mapper in a .pt file of the authors; tensors only are read.
 
     On `faces`, whose W+ is FFHQ's without the last two rows, those two are left out. Raises:
-    ValueError if it does not fit the domain. """
+    ValueError if it does not fit the domain.
+    """
     content = read_torch(path)
     mapper = from_authors_state(content.get("state_dict", {}) if isinstance(content, dict) else {})
     rows = domain.generator.num_layers
@@ -175,7 +177,8 @@ def keep_sweep(domain, path=None, *, callback=say_time_left, accelerator=None, *
     """Sweep a domain and write what was found to `path`, by default where the domain looks for it.
 
     Options and raises as `sweep`. Returns True when it is whole; run again, a sweep that was
-    stopped goes on. """
+    stopped goes on.
+    """
     path = Path(path or domain.sweep_path())
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")

@@ -22,24 +22,6 @@ def domain():
     return load_domain("avatars", "cpu")
 
 
-@pytest.fixture(scope="session")
-def method1():
-    from helpers.methods import optimization
-    return optimization
-
-
-@pytest.fixture(scope="session")
-def method2():
-    from helpers.methods import mapper
-    return mapper
-
-
-@pytest.fixture(scope="session")
-def method3():
-    from helpers.methods import directions
-    return directions
-
-
 @pytest.fixture
 def toy():
     """A domain whose numbers can be computed by hand, and which has computed none yet."""

@@ -1,9 +1,9 @@
 """A GPU that is none: tensors that say they are on "cuda" and are computed on the CPU.
 
-Their numbers are true, so that code which looks at them runs as ever. What is checked is places: no operation gets
-tensors of both, but for what CUDA allows (a single number beside a tensor, indices on the CPU, copies), and no random
-numbers are drawn on the GPU by the CPU's generator. PyTorch's own FakeTensorMode has no numbers to decide by, and
-cannot go backward where there is no driver.
+Their numbers are true, so that code which looks at them runs as ever. What is checked is places: no
+operation gets tensors of both, but for what CUDA allows (a single number beside a tensor, indices
+on the CPU, copies), and no random numbers are drawn on the GPU by the CPU's generator. PyTorch's
+own FakeTensorMode has no numbers to decide by, and cannot go backward where there is no driver.
 """
 
 import threading
@@ -26,8 +26,9 @@ class GpuTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner):
-        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, strides=inner.stride(), dtype=inner.dtype,
-                                                   storage_offset=inner.storage_offset())
+        return torch.Tensor._make_wrapper_subclass(
+            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype,
+            storage_offset=inner.storage_offset())
 
     def __init__(self, inner):
         self.inner = inner
@@ -50,10 +51,19 @@ def tensors_of(*trees):
     return [leaf for leaf in tree_iter(trees) if isinstance(leaf, torch.Tensor)]
 
 
+def to_inner(leaf):
+    return leaf.inner if isinstance(leaf, GpuTensor) else leaf
+
+
+def to_gpu(leaf):
+    return GpuTensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+
 class Places(TorchDispatchMode):
     """Does every operation on the CPU, and checks and passes on where its tensors are.
 
-    `making` is where a call from Python asked for its result; `seen` lists (operation, dtype of its first tensor).
+    `making` is where a call from Python asked for its result; `seen` lists (operation, dtype of its
+    first tensor).
     """
 
     def __init__(self):
@@ -70,30 +80,30 @@ class Places(TorchDispatchMode):
         else:
             deciding = args[:1] if packet is aten.copy_ else tensors
             there = any(isinstance(tensor, GpuTensor) for tensor in deciding)
-        inner = tree_map(lambda leaf: leaf.inner if isinstance(leaf, GpuTensor) else leaf, (args, kwargs))
-        result = func(*inner[0], **inner[1])
+        inner_args, inner_kwargs = tree_map(to_inner, (args, kwargs))
+        result = func(*inner_args, **inner_kwargs)
         if not there:
             return result
-        result = tree_map(lambda leaf: GpuTensor(leaf) if isinstance(leaf, torch.Tensor) else leaf, result)
-        return return_and_correct_aliasing(func, args, kwargs, result)
+        return return_and_correct_aliasing(func, args, kwargs, tree_map(to_gpu, result))
 
     def check(self, func, args, tensors):
         """Raise RuntimeError where a GPU would."""
         if func.overloadpacket in COPIES:
             return
-        if func.overloadpacket in INDEXING:  # indices may be on the CPU, but not on the GPU for a tensor of the CPU
-            tensors = tensors_of(args[0], args[2:]) if isinstance(args[0], GpuTensor) else tensors
+        if func.overloadpacket in INDEXING and isinstance(args[0], GpuTensor):
+            tensors = tensors_of(args[0], args[2:])  # its indices may be on the CPU
         here = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor)]
         if len(here) == len(tensors):
             return
         if torch.Tag.pointwise in func.tags or func.overloadpacket in INDEXING:
             here = [tensor for tensor in here if tensor.ndim]
         if here:
-            raise RuntimeError(f"{func} got tensors of the GPU and of the CPU, these {[list(x.shape) for x in here]}")
+            shapes = [list(tensor.shape) for tensor in here]
+            raise RuntimeError(f"{func} got tensors of the GPU and of the CPU, these {shapes}")
 
 
 class Calls(TorchFunctionMode):
-    """Takes "cuda" out of calls from Python, which PyTorch would refuse here, and tells `Places` of it."""
+    """Takes "cuda", which PyTorch would refuse here, out of calls from Python; tells `Places`."""
 
     def __init__(self, places):
         super().__init__()
@@ -110,7 +120,8 @@ class Calls(TorchFunctionMode):
         place = torch.device(kwargs["device"])
         if place.type == "cuda" and kwargs.get("generator") is not None:
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
-        return self.making(GPU if place.type == "cuda" else place, func, *args, **kwargs | {"device": "cpu"})
+        place = GPU if place.type == "cuda" else place
+        return self.making(place, func, *args, **kwargs | {"device": "cpu"})
 
     def making(self, place, func, *args, **kwargs):
         self.places.making = place
@@ -134,15 +145,14 @@ class Calls(TorchFunctionMode):
         place = torch.device(place)
         if place.type == tensor.device.type:
             return tensor if dtype in (None, tensor.dtype) else func.__get__(tensor)(dtype)
-        return self.making(GPU if place.type == "cuda" else place, aten._to_copy.default, tensor,
-                           dtype=dtype or tensor.dtype)
+        place = GPU if place.type == "cuda" else place
+        return self.making(place, aten._to_copy.default, tensor, dtype=dtype or tensor.dtype)
 
 
 @contextmanager
 def pretend_gpu(bfloat16=True):
-    """A GPU to run on, with or without bfloat16 (a T4 computes in float16 only). Yields its `Places`.
-
-    Threads that are begun in it run on it too.
+    """A GPU to run on, with or without bfloat16 (a T4 computes in float16 only). Yields its
+    `Places`. Threads that are begun in it run on it too.
     """
     places, autocast, run = Places(), torch.autocast, threading.Thread.run
 
@@ -150,14 +160,19 @@ def pretend_gpu(bfloat16=True):
         with places, Calls(places):
             run(thread)
 
+    def on_cpu(kind, *args, **options):
+        return autocast("cpu", *args, **options)
+
+    patches = {"threading.Thread.run": run_there, "torch.autocast": on_cpu,
+               "torch.cuda.is_bf16_supported": lambda including_emulation=True: bfloat16,
+               "torch.cuda.get_device_capability": lambda device=None: (8 if bfloat16 else 7, 5),
+               "torch.cuda.get_rng_state": torch.get_rng_state}  # its random numbers are the CPU's
     with ExitStack() as stack:
-        stack.enter_context(patch("threading.Thread.run", run_there))
-        stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda including_emulation=True: bfloat16))
-        stack.enter_context(patch("torch.cuda.get_device_capability", lambda device=None: (8 if bfloat16 else 7, 5)))
-        stack.enter_context(patch("torch.cuda.get_rng_state", torch.get_rng_state))  # its random numbers are the CPU's
-        stack.enter_context(patch("torch.autocast", lambda kind, *args, **options: autocast("cpu", *args, **options)))
+        for name, replacement in patches.items():
+            stack.enter_context(patch(name, replacement))
+        # A plain parameter cannot become a GpuTensor.
         before = torch.__future__.get_overwrite_module_params_on_conversion()
-        torch.__future__.set_overwrite_module_params_on_conversion(True)  # a plain parameter cannot become a GpuTensor
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
         stack.enter_context(places)
         stack.enter_context(Calls(places))

@@ -53,9 +53,9 @@ class Page:
     def edit(self, face, file, sentence, neutral, alpha):
         """The face in an uploaded file with its edit, and both pictures under one slider."""
         try:
+            step = alpha * global_direction(self.domain, neutral, sentence)  # [S]
             if face is None or (file and file["path"] != face["path"]):
                 face = self.open(file["path"])
-            step = alpha * global_direction(self.domain, neutral, sentence)  # [S]
         except (ValueError, OSError) as error:
             gr.Warning(str(error))
             return face, gr.skip()
@@ -112,7 +112,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         Page(load_domain(), folder).blocks(options.share).launch(
-            share=options.share, auth=auth, server_port=options.port, max_file_size=40_000_000,
+            share=options.share, auth=auth, server_port=options.port, max_file_size="40mb",
             footer_links=[], run_history=False, theme=gr.themes.Default(spacing_size="sm"))
 
 

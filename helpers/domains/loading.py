@@ -36,12 +36,13 @@ def load_domain(name=None, device=None, clip=None):
             avatars.
         device: a torch device; without one, the GPU if there is one.
         clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with faces
-            and avatars. Without one, these take their own (faces on a GPU: ViT-B/32 where it can be
-            had), published domains ViT-B/32.
+            and avatars. Without one, these take their own, with which everything was measured, and
+            published domains take ViT-B/32.
 
     Returns: a `Domain`.
     Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one,
-        Unavailable for one that cannot be fetched. """
+        Unavailable for one that cannot be fetched.
+    """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     known = [*CLIPS, OWN_CLIP]
     if clip is not None and clip not in known:
@@ -60,8 +61,6 @@ def load_domain(name=None, device=None, clip=None):
 
 def _load(name, device, clip):
     if name in EMBEDDED:
-        if name == "faces" and device.type == "cuda" and clip is None:
-            clip = _best_clip()
         return _load_embedded(DATA / name, device, None if clip == OWN_CLIP else clip)
     if name not in PUBLISHED:
         there = ", ".join((*EMBEDDED, *PUBLISHED))
@@ -69,16 +68,6 @@ def _load(name, device, clip):
     if clip == OWN_CLIP:
         raise ValueError(f"{name} comes with no CLIP of its own; there is: {', '.join(CLIPS)}.")
     return _load_published(name, device, clip or "ViT-B/32")
-
-
-def _best_clip():
-    """ViT-B/32 if it is here or can be fetched, else None, for the small one."""
-    try:
-        fetch(CLIPS["ViT-B/32"])
-    except Unavailable as error:
-        print(f"The small CLIP is taken: ViT-B/32 is not to be had ({error}).")
-        return None
-    return "ViT-B/32"
 
 
 def settings_from_cache(name, clip_name):
@@ -106,6 +95,9 @@ def _announce(domain, why):
     domain.settings = changed(domain.settings, settings_from_cache(domain.name, domain.clip_name))
     print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. "
           f"{domain.licence}")
+    if domain.clip.words is not None:
+        print(f"Its small CLIP knows {len(domain.clip.words)} words (domain.clip.words); "
+              f'load_domain("{domain.name}", clip="ViT-B/32") knows all, a download of 605 MB.')
     if domain.identity is None:
         print("No identity network goes with it, so the identity term of methods 1 and 2 is "
               "left out.")
@@ -189,10 +181,7 @@ def _load_embedded(folder, device, clip_name=None):
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
         occluded_by=_tuples(card, "occluded_by"),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
-    latents = folder / "samples" / "latents.safetensors"
-    if latents.exists():
-        tensors, _ = read_safetensors(latents, needs=["w_plus"])
-        domain.sample_latents = tensors["w_plus"].to(device)
+    domain.sample_latents = _sample_latents(folder / "samples" / "latents.safetensors", domain)
     if clip_name is None:
         model = _network(CLIP, paths["clip"], device)
         domain.clip = ClipModel(model, frozenset(card["words"]))
@@ -207,6 +196,17 @@ def _load_embedded(folder, device, clip_name=None):
         domain.clip_name = domain.clip_fingerprint = clip_name
         domain.settings = published_settings(preview_resolution, swept=False)
     return domain
+
+
+def _sample_latents(path, domain):
+    """w_plus [N, L, w_dim] of the samples; None if there are none, or of other pictures by now."""
+    if not path.exists():
+        return None
+    tensors, header = read_safetensors(path, needs=["w_plus", "generator", "samples"])
+    names = [sample.name for sample in domain.samples]
+    if (header["generator"], header["samples"]) != (domain.fingerprint, names):
+        return None
+    return tensors["w_plus"].to(domain.device)
 
 
 def _embedded_generator(card, paths):

@@ -131,7 +131,8 @@ def published_settings(preview_resolution, swept):
     them.
 
     Args: preview_resolution: where long runs stop the generator early, or None; swept: is there a
-        sweep by the authors, whose alpha and threshold belong to it? """
+        sweep by the authors, whose alpha and threshold belong to it?
+    """
     guess = {"all": "guess, by analogy with faces"}
     directions = PAPER_DIRECTIONS
     if not swept:

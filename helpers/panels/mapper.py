@@ -43,6 +43,7 @@ class MapperPanel(FacePanel):
         if mapper is None:
             self.say(f"Training a mapper: {prompt}")
             mapper = self.train(prompt, objective, self.task.watch)
+            self.strength.value = 1
             if not self.task.stopped:  # a training that was stopped goes on with the next Run
                 self._trained[prompt, objective] = mapper
                 kept = self.find(prompt, objective) is not None

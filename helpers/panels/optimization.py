@@ -14,7 +14,7 @@ class OptimizationPanel(FacePanel):
     def __init__(self, domain, invert, optimize_latent, *, folder="."):
         super().__init__(domain, invert, folder, domain.prompts[0])
         self.optimize = optimize_latent
-        self.steps = slider("steps", 60, 10, 500, 10)
+        self.steps = slider("steps", 60, 10, 300, 10)
         self.lambda_l2 = slider("lambda_l2", 0.0, 0, 0.05, 0.0005, readout_format=".4f")
         self.lambda_id = slider("lambda_id", 0.0, 0, 1.0, 0.005, readout_format=".3f")
         sliders = [self.steps, self.lambda_l2]

@@ -199,7 +199,7 @@ def encoder(folder):
         theirs = module.Encoder4Editing(50, "ir_se", options).eval()
         image = torch.rand(1, 3, 256, 256) * 2 - 1
         w_plus = theirs(image)
-    ours = e4e.Encoder()
+    ours = e4e.E4eEncoder()
     ours.load_state_dict(theirs.state_dict())
     return {"w_plus": largest(ours.eval()(image), w_plus)}
 

@@ -278,6 +278,20 @@ def stress():
     return markdown(["attack", "tried", "found"], rows)
 
 
+def visitors():
+    """What ten visitors of the page at once wait for, and the memory of the page."""
+    result = load("visitors")
+    if result is None:
+        return "Not measured yet.\n"
+    rows = []
+    for name, found in result["domains"].items():
+        first, edit = found["first picture"], found["a sentence's picture"]
+        rows.append([name, f"{rounded(first['median'])}, {rounded(first['most'])} s",
+                     f"{rounded(edit['median'])}, {rounded(edit['most'])} s",
+                     f"{found['peak GB']:.1f} GB"])
+    return markdown(["domain", "first picture", "edit", "memory"], rows)
+
+
 def table(name):
     """The markdown of a table by its name in README.md. Raises KeyError for another name."""
     if name == "faces_quality":
@@ -304,6 +318,8 @@ def table(name):
         return half_precision()
     if name == "stress":
         return stress()
+    if name == "visitors":
+        return visitors()
     raise KeyError(f"There is no table {name!r}.")
 
 

@@ -1,129 +1,157 @@
-"""Ten visitors of the page at once, each in a browser context of its own: seconds until they see a picture, and memory.
+"""Ten visitors of the page at once, each in a browser context of its own: seconds and memory.
 
-python tests/bench/visitors.py [--domain avatars] [--visitors 10]
+    python -m tests.bench.visitors [--domain faces avatars] [--visitors 10] [--keep]
+
+They all open the page; when each has seen the first picture, they all ask for a sentence.
 """
 
 import argparse
 import asyncio
 import os
-import re
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import psutil
 from playwright.async_api import async_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-SEEN = "() => [...document.querySelectorAll('.widget-image')].some(image => image.naturalWidth > 0)"
+from .results import BUILD, ROOT, add_keep, save
+
+PROMPTS = ("a person with blonde hair", "an angry person", "a surprised person",
+           "a person with sunglasses")  # that both embedded domains know
+SEEN = """() => [...document.querySelectorAll("[data-testid=imageslider-image]")]
+    .filter(image => image.naturalWidth > 0).length == 2"""
+ANOTHER = """before => { const image = [...document.querySelectorAll(
+    "[data-testid=imageslider-image]")].at(-1);
+    return image.src != before && image.complete && image.naturalWidth > 0 }"""
 
 
-def tree(pid):
+class Watch(Thread):
+    """The most memory that a process and all that it started hold at a time, in GB."""
+
+    def __init__(self, pid, every=0.5):
+        super().__init__(daemon=True)
+        self.pid, self.every, self.peak, self.ended = pid, every, 0.0, Event()
+
+    def run(self):
+        while not self.ended.wait(self.every):
+            self.peak = max(self.peak, self.now())
+
+    def now(self):
+        """What they hold now; what they share counts once."""
+        total = 0
+        for one in family(self.pid):
+            try:
+                total += one.memory_full_info().pss
+            except psutil.NoSuchProcess:  # ended meanwhile
+                continue
+        return total / 1e9
+
+
+def family(pid):
     """A process and all that it started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [pid, *(one for child in found for one in tree(int(child)))]
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
-def memory(pid):
-    """Bytes that a process and all that it started hold, what they share counted once."""
-    total = 0
-    for one in tree(pid):
+def computed(pid):
+    """Seconds that a process and all that it started have computed."""
+    total = 0.0
+    for one in family(pid):
         try:
-            total += int(re.search(r"^Pss: +(\d+)", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)[1]) * 1024
-        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
-            pass
-    return total
-
-
-def seconds(pid):
-    """Seconds that a process and all that it started have computed, those that ended and were waited for included."""
-    total = 0
-    for one in tree(pid):
-        try:
-            total += sum(psutil.Process(one).cpu_times()[:4])
+            total += sum(one.cpu_times()[:4])
         except psutil.NoSuchProcess:
-            pass
+            continue
     return total
 
 
-async def visit(browser, address):
-    """(seconds until a picture is there, the page) of one visitor."""
+async def come(browser, address):
+    """(seconds until both pictures are there, the page) of one visitor."""
     page = await (await browser.new_context()).new_page()
     page.set_default_timeout(180_000)
     started = time.perf_counter()
     await page.goto(address, wait_until="commit")
-    await page.wait_for_function(SEEN, polling=250)
-    first = time.perf_counter() - started
-    return first, page
+    await page.wait_for_function(SEEN, polling=100)
+    return time.perf_counter() - started, page
 
 
-async def changed(page, action):
-    """Seconds from an action to another picture."""
+async def ask(page, prompt):
+    """Seconds from a new sentence to its picture."""
+    before = await page.get_by_test_id("imageslider-image").last.get_attribute("src")
+    await page.get_by_label("sentence").fill(prompt)
     started = time.perf_counter()
-    before = await page.locator(".widget-image").nth(1).get_attribute("src")
-    await action
-    await page.wait_for_function("before => document.querySelectorAll('.widget-image')[1].src != before",
-                                 arg=before, polling=250)
+    await page.get_by_label("sentence").press("Enter")
+    await page.wait_for_function(ANOTHER, arg=before, polling=100)
     return time.perf_counter() - started
 
 
-async def edit(page, prompt):
-    """Seconds from a new prompt to its picture, of a random face, whose latent is known."""
-    await changed(page, page.get_by_text("another random face").first.click())
-    field = page.locator('.widget-inline-hbox:has(label:text-is("prompt")) input').first
-    await field.fill(prompt)
-    return await changed(page, field.press("Tab"))
-
-
-async def visitors(address, count, pid):
-    prompts = ["a person with purple hair", "an angry person", "a surprised person", "a person with curly hair"]
+async def visit(address, count, pid):
+    """What `count` visitors of the page in process `pid` see, {name: seconds}."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        before = seconds(pid), seconds(os.getpid())  # all, the page's too, began in this process
-        came = await asyncio.gather(*(visit(browser, address) for _ in range(count)))
-        page, everything = seconds(pid) - before[0], seconds(os.getpid()) - before[1]
-        print(f"{count} visitors at once: a picture after {statistics.median(first for first, _ in came):.1f} s in the "
-              f"median, {max(first for first, _ in came):.1f} s at most; {memory(pid) / 1e9:.2f} GB\n"
-              f"computed for that: {page:.1f} s in the page's processes, {everything - page:.1f} s in the browser's; "
-              f"load of the machine {os.getloadavg()[0]:.1f}", flush=True)
-        edits = await asyncio.gather(*(edit(page, prompts[i % len(prompts)]) for i, (_, page) in enumerate(came)))
-        print(f"then a sentence each, at once: its picture after {statistics.median(edits):.1f} s in the median, "
-              f"{max(edits):.1f} s at most; {memory(pid) / 1e9:.2f} GB", flush=True)
-        await asyncio.gather(*(page.close(run_before_unload=True) for _, page in came))
-        await asyncio.sleep(5)
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        before = computed(pid), computed(os.getpid())  # the page's process is a child of this one
+        came = await asyncio.gather(*(come(browser, address) for _ in range(count)))
+        page, everything = computed(pid) - before[0], computed(os.getpid()) - before[1]
+        edits = await asyncio.gather(*(ask(visitor, PROMPTS[i % len(PROMPTS)])
+                                       for i, (_, visitor) in enumerate(came)))
         await browser.close()
-    print(f"5 s after they left: {len(tree(pid)) - 2} kernels, {memory(pid) / 1e9:.2f} GB")
+    first = [seconds for seconds, _ in came]
+    return {"first picture": median_and_most(first), "a sentence's picture": median_and_most(edits),
+            "computed by the page": round(page, 1), "by the browsers": round(everything - page, 1)}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--domain", default="avatars")
-    parser.add_argument("--visitors", type=int, default=10)
-    options = parser.parse_args()
+def median_and_most(seconds):
+    return {"median": round(statistics.median(seconds), 1), "most": round(max(seconds), 1)}
+
+
+def measure(domain, count):
+    """The figures of one domain's page, {name: seconds, or GB}."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    log = BUILD / "page.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    command = [sys.executable, str(ROOT / "notebooks" / "app.py"), f"--port={port}", "--no-browser",
-               f"--visitors={options.visitors}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=os.environ | {"STYLECLIP_DOMAIN": options.domain}) as process:
-        try:
-            for line in process.stdout:
-                if "is running at" in line:
-                    break
-            print(f"{options.domain}: the page is there after {time.perf_counter() - started:.1f} s; "
-                  f"{memory(process.pid) / 1e9:.2f} GB", flush=True)
-            Thread(target=process.stdout.read, daemon=True).start()  # so that it can go on writing
-            asyncio.run(visitors(f"http://127.0.0.1:{port}/", options.visitors, process.pid))
-        finally:
-            process.terminate()
-            process.wait(20)
+    command = [sys.executable, "-m", "helpers.commands.page", f"--port={port}"]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output,
+                                   env=os.environ | {"STYLECLIP_DOMAIN": domain})
+    watch = Watch(process.pid)
+    try:
+        while "Running on" not in log.read_text():
+            if process.poll() is not None:
+                raise RuntimeError(f"The page ended: {log.read_text()[-2000:]}")
+            time.sleep(0.1)
+        found = {"start": round(time.perf_counter() - started, 1), "idle GB": round(watch.now(), 2)}
+        watch.start()
+        found |= asyncio.run(visit(f"http://127.0.0.1:{port}/", count, process.pid))
+    finally:
+        watch.ended.set()
+        process.terminate()
+        process.wait(20)
+    return found | {"peak GB": round(watch.peak, 2)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--domain", nargs="+", default=["faces", "avatars"])
+    parser.add_argument("--visitors", type=int, default=10)
+    add_keep(parser)
+    options = parser.parse_args()
+    domains = {}
+    for domain in options.domain:
+        load = os.getloadavg()[0]
+        domains[domain] = measure(domain, options.visitors) | {"load before": round(load, 1)}
+        print(domain, domains[domain], flush=True)
+    save("visitors", keep=options.keep, visitors=options.visitors, domains=domains)
 
 
 if __name__ == "__main__":

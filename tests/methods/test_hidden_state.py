@@ -201,8 +201,8 @@ def test_a_domain_is_read_by_another_process(domain, tmp_path, faces):
     path, result = tmp_path / "domain", tmp_path / "result"
     path.write_bytes(pickle.dumps(domain))
     script = ("import pickle, sys, torch\n"
-              "from pathlib import Path\n"
-              "domain, w_plus = pickle.loads(Path(sys.argv[1]).read_bytes()), torch.load(sys.argv[2])\n"
+              "domain = pickle.load(open(sys.argv[1], 'rb'))\n"
+              "w_plus = torch.load(sys.argv[2])\n"
               "from helpers.methods.optimization import optimize_latent\n"
               f"edited, _ = optimize_latent(domain, w_plus, {PROMPT!r}, steps=3)\n"
               "torch.save((domain.generator(edited), domain.neutral), sys.argv[3])\n")

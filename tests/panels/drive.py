@@ -164,7 +164,7 @@ def png(width=64, height=64, colour="orange"):
 def upload(panel, content):
     """Hand a file over, as ipywidgets 7 or 8 does."""
     if isinstance(panel.faces.upload.value, dict):
-        panel.faces.upload.value = {"x": {"content": content, "metadata": {}}}
+        panel.faces.upload.set_trait("value", {"x": {"content": content, "metadata": {}}})
     else:
         file = {"name": "x", "type": "", "size": len(content), "content": memoryview(content),
                 "last_modified": datetime.now(UTC)}

@@ -394,18 +394,41 @@ def test_compare_draws_nothing_anew(drawn):
     assert drawn.sizes == []
 
 
-def test_a_debouncer_waits_for_the_last_move():
+class Clock:
+    """Stands in for `threading.Timer`: its time comes when `ring` is called."""
+
+    made = []
+
+    def __init__(self, seconds, action):
+        self.action, self.state = action, "made"
+        Clock.made.append(self)
+
+    def start(self):
+        self.state = "started"
+
+    def cancel(self):
+        self.state = "cancelled"
+
+    def join(self, seconds=None):
+        pass
+
+    def ring(self):
+        if self.state == "started":
+            self.action()
+
+
+def test_a_debouncer_waits_for_the_last_move(monkeypatch):
+    monkeypatch.setattr(threading, "Timer", Clock)
     done = []
-    rest = Debouncer(lambda: done.append(time.monotonic()), seconds=0.2)
-    for _ in range(5):
+    rest = Debouncer(lambda: done.append("action"), seconds=0.2)
+    for _ in range(3):
         rest.move()
-        last = time.monotonic()
-        time.sleep(0.05)
-    rest.wait(10)
-    assert len(done) == 1 and done[0] - last >= 0.19
+    for timer in Clock.made:
+        timer.ring()
+    assert done == ["action"]
     rest.move()
-    rest.wait(10)
-    assert len(done) == 2
+    Clock.made[-1].ring()
+    assert done == ["action"] * 2
 
 
 # Two panels share the networks

@@ -129,12 +129,14 @@ def test_each_network_can_be_switched_off(mappers):
 @pytest.mark.filterwarnings("ignore:Unknown")
 def test_a_new_text_is_trained_once(mappers):
     mappers.prompt.value = "a person with an afro"
+    mappers.strength.value = -1
     assert "Run trains one, 700 steps of 8 latents" in status(mappers)
     assert after(mappers) == before(mappers) and mappers.strength.disabled
     run(mappers)
     assert ("a person with an afro", "ours") in mappers.runs.kept
     assert mappers.task.progress.value == 10 and after(mappers) != before(mappers)
     assert "move the strength" in status(mappers) and not mappers.strength.disabled
+    assert mappers.strength.value == 1
     mappers.prompt.value = mappers.domain.prompts[0]
     assert "move the strength" in status(mappers)
     mappers.prompt.value = "a broken person"
