@@ -104,10 +104,12 @@ class ClipModel(nn.Module):
             features = self.model.encode_image(self.preprocess(image)).to(image.dtype)  # [N, D]
         return features / features.norm(dim=-1, keepdim=True)
 
-    def encode_text(self, texts, warn=True):
+    def encode_text(self, texts, phrases=False):
         """A list of N sentences -> unit vectors [N, D], without gradients.
 
-        Args: warn: of words the model was not trained on (`caution`), once for each sentence.
+        Args: phrases: texts are phrasings of a sentence, which are taken as they are written. A
+            sentence of a user's loses its full stop, and brings a warning, once, of words that the
+            model was not trained on (`caution`).
         Raises: TypeError for anything but a list or tuple of strings; ValueError for an empty list,
             and for a sentence that is empty or too long.
         """
@@ -116,11 +118,12 @@ class ClipModel(nn.Module):
                             f"not {type(texts).__name__}.")
         if not texts:
             raise ValueError("encode_text got an empty list: give it one sentence at least.")
-        texts = [check_prompt(text) for text in texts]
+        if not phrases:
+            texts = [check_prompt(text) for text in texts]
         new = [text for text in dict.fromkeys(texts) if text not in self._sentences]
         if new:
             self._encode(new)
-        for text in new if warn else ():
+        for text in () if phrases else new:
             caution = self.caution(text)
             if caution:
                 warnings.warn(caution, stacklevel=2)
@@ -149,11 +152,11 @@ class ClipModel(nn.Module):
         """
         known = sorted(self.words - FUNCTION_WORDS)
         there = re.compile(rf"\b{re.escape(word)}\b")
-        vectors = self.encode_text([there.sub(other, text) for other in known], warn=False)
+        vectors = self.encode_text([there.sub(other, text) for other in known], phrases=True)
         change = vectors - vectors.mean(dim=0)  # [words, D]
         size = change.norm(dim=1)
         change = change[size >= size.median()]  # words that hardly change a picture are no answer
-        asked = self.encode_text([text], warn=False)[0] - vectors.mean(dim=0)  # [D]
+        asked = self.encode_text([text], phrases=True)[0] - vectors.mean(dim=0)  # [D]
         cosine = torch.cosine_similarity(change, asked[None])
         nearest = [one for one, large in zip(known, size >= size.median()) if large]
         return nearest[cosine.argmax()] if cosine.max() >= ALIKE else ""

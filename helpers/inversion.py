@@ -2,6 +2,7 @@
 appendix D)."""
 
 import math
+import warnings
 from contextlib import suppress
 
 import torch
@@ -31,6 +32,8 @@ class Descent:
 
     Args:
         start: [N, ...], where the search begins; it stays as it is.
+        skip: how many steps of the schedule are left out. The authors' begins with a rate of 0, so
+            that their first step changes nothing; 1 leaves that one out.
         callback: called with {"step", "steps", "image", "loss"} after each look at x; return True
             to stop.
 
@@ -38,7 +41,7 @@ class Descent:
     among them.
     """
 
-    def __init__(self, start, *, steps, lr, betas=(0.9, 0.999), callback=None):
+    def __init__(self, start, *, steps, lr, betas=(0.9, 0.999), skip=0, callback=None):
         if steps < 0:
             raise ValueError(f"steps must be 0 or more, not {steps}.")
         self.x = start.detach().clone().requires_grad_()
@@ -46,7 +49,7 @@ class Descent:
         self.best_loss = torch.full([len(start)], float("inf"), device=start.device)  # [N]
         self.history = {"loss": []}
         self.steps, self.lr, self.callback = steps, lr, callback
-        self.step, self.stopped = 0, False
+        self.step, self.skip, self.stopped = 0, skip, False
         self.optimizer = torch.optim.Adam([self.x], lr=lr, betas=betas)
 
     def __iter__(self):
@@ -66,7 +69,8 @@ class Descent:
                      "loss": self.history["loss"][-1]}
             self.stopped = bool(self.callback(state))
         if not self.stopped:
-            self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, self.steps, self.lr)
+            rate = learning_rate(self.step + self.skip, self.steps + self.skip, self.lr)
+            self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             self.optimizer.step()
@@ -91,13 +95,16 @@ def check_image(domain, image):
         got = list(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
         raise ValueError(f"image must be [N, 3, {side}, {side}] in [-1, 1], got {got}; "
                          "helpers.images.open_image makes one from any picture.")
-    image = image.to(domain.device, torch.float32)
+    image = image.detach().to(domain.device, torch.float32)
     if not image.isfinite().all():
         raise ValueError("image holds values that are NaN or infinite; open the picture again.")
     if image.numel() and image.abs().max() > 1.5:
         most = image.abs().max().item()
         raise ValueError(f"image must lie in [-1, 1], got values up to {most:g}; "
                          "helpers.images.open_image scales a picture so.")
+    if image.numel() and image.min() >= 0:
+        warnings.warn("No pixel of the image is darker than 0, the grey in the middle of [-1, 1]: "
+                      "was it meant to lie in [0, 1]?", stacklevel=3)
     return image
 
 
@@ -136,7 +143,7 @@ def invert(domain, image, *, steps=None, callback=None, start=None):
         full_size_from = math.ceil(settings.preview_share * steps)
     jitter = settings.jitter if start is None else 0.0
     noise = torch.Generator().manual_seed(0)
-    descent = Descent(v, steps=steps, lr=settings.lr, betas=(0.9, 0.99), callback=callback)
+    descent = Descent(v, steps=steps, lr=settings.lr, betas=(0.9, 0.99), skip=1, callback=callback)
     with suppress(KeyboardInterrupt):
         for step in descent:
             if step == full_size_from:  # distances of another size are no measure

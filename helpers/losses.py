@@ -60,7 +60,7 @@ def text_direction(clip: ClipModel, neutral, target, templates=IMAGENET_TEMPLATE
     for text in (neutral, target):
         text = check_prompt(text).removeprefix("a ").removeprefix("an ").removeprefix("the ")
         phrases = [template.format(text) for template in templates]
-        phrased = clip.encode_text(phrases, warn=False)  # [T, D]
+        phrased = clip.encode_text(phrases, phrases=True)  # [T, D]
         ends.append(F.normalize(phrased.mean(dim=0), dim=0))
     if torch.equal(ends[0], ends[1]):
         raise ValueError(f'"{target}" says the same as the neutral sentence: '

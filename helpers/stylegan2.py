@@ -167,22 +167,31 @@ class StyleGenerator(nn.Module):
     def check_w_plus(self, w_plus):
         """w_plus as [N, L, w_dim]; that of one image, [L, w_dim], gets its batch dimension.
 
-        Raises: ValueError for another shape.
+        Raises: ValueError for another shape, for no images, and for what are no finite numbers.
         """
+        if not isinstance(w_plus, torch.Tensor) or not w_plus.is_floating_point():
+            kind = getattr(w_plus, "dtype", type(w_plus).__name__)
+            raise ValueError(f"w_plus must be a tensor of floating-point numbers, not {kind}; "
+                             "helpers.inversion.invert makes one from an image.")
         if w_plus.ndim == 2:
             w_plus = w_plus[None]
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_layers, self.w_dim):
             raise ValueError(f"w_plus must be [N, {self.num_layers}, {self.w_dim}] for this "
                              f"generator, got {list(w_plus.shape)}; does it belong to another "
                              "generator?")
-        return w_plus
+        if not len(w_plus):
+            raise ValueError("w_plus holds no images: it must be [N, L, w_dim] with N from 1.")
+        if not w_plus.isfinite().all():
+            raise ValueError("w_plus holds values that are NaN or infinite.")
+        return w_plus.to(self.w_avg.dtype)
 
     def styles(self, w_plus):
         """w_plus [N, L, w_dim] -> s [N, S], the StyleSpace of arXiv 2011.12799.
 
         Raises: ValueError for another shape.
         """
-        w_plus = self.check_w_plus(w_plus)
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_layers, self.w_dim):
+            w_plus = self.check_w_plus(w_plus)  # not every time: it waits for a GPU
         parts = [part.layer.affine(w_plus[:, part.row]) for part in self.style_layout]
         return torch.cat(parts, dim=1)  # [N, S]
 

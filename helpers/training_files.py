@@ -76,7 +76,7 @@ def train_and_keep(domain, prompt, latents, objective="ours", callback=None, **o
     run = path.with_suffix(".run")
     mapper, history = train_mapper(domain, prompt, latents, objective=objective, path=run,
                                    callback=callback, **options)
-    settings = mapper_settings(domain, objective, options.get("steps"))
+    settings = mapper_settings(domain, objective, options.get("steps"), options.get("settings"))
     if len(history["loss"]) == settings.steps:  # not stopped before its end
         try:
             save_mapper(path, mapper, domain, prompt, objective)

@@ -7,18 +7,18 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
+from gradio.processing_utils import save_bytes_to_cache as keep
 
 from ..domains import load_domain
-from ..images import open_image, to_pil, to_png
+from ..images import open_image, to_jpeg, to_pil, to_png
 from ..inversion import invert
 from ..latents import random_w_plus
 from ..methods.directions import alpha_for, global_direction
 from ..panels.saving import GENERATED
 
-NOTICE = """# Edit a face by describing the change
+NOTICE = """<h1>Edit a face by describing the change</h1>
 Your photograph {way} the machine that runs this page and is deleted within an hour. Open it only
-if whoever it shows agrees. **The pictures before and after are generated.**"""
+if whoever it shows agrees. <b>The pictures before and after are generated.</b>"""
 DOWNLOAD = "f => Object.assign(document.createElement('a'), {href: f.url, download: ''}).click()"
 
 
@@ -29,8 +29,8 @@ class Page:
         self.domain, self.generator, self.folder = domain, domain.generator, folder
         self.latents = {None: random_w_plus(domain, 1, seed=1)}  # or {bytes of a sample: w_plus}
         if domain.sample_latents is not None:
-            contents = [path.read_bytes() for path in domain.samples]
-            self.latents |= zip(contents, domain.sample_latents.float().split(1))
+            small = [to_jpeg(open_image(path, 256)) for path in domain.samples]
+            self.latents |= zip(small, domain.sample_latents.float().split(1))
 
     def draw(self, w_plus, step=0):
         """The picture of a latent [1, L, w_dim] whose style moves by a step [S]."""
@@ -71,14 +71,14 @@ class Page:
 
     def save(self, face):
         """A PNG file of the edit on show. Its text says that it was generated."""
-        return save_bytes_to_cache(to_png(face["after"], face["text"]), "edit.png", self.folder)
+        return keep(to_png(face["after"], face["text"]), "edit.png", self.folder)
 
     def blocks(self, share=False):
         """The fields, and what follows when they are used; Gradio makes one edit at a time."""
         first = self.domain.prompts[0], self.domain.neutral, self.domain.settings.directions.alpha
-        samples = [str(path) for path in self.domain.samples] or [None]
+        samples = [keep(jpeg, "sample.jpg", self.folder) for jpeg in self.latents if jpeg] or [None]
         with gr.Blocks(title="StyleCLIP", analytics_enabled=False, delete_cache=(300, 3000)) as ui:
-            gr.Markdown(NOTICE.format(way="goes by gradio.live to" if share else "stays on"))
+            gr.HTML(NOTICE.format(way="goes by gradio.live to" if share else "stays on"))
             with gr.Row():
                 with gr.Column(scale=3, min_width=320):
                     opening, pictures = self.edit(None, {"path": samples[0]}, *first)

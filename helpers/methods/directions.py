@@ -75,7 +75,9 @@ def sweep(domain, *, images=None, seed=0, path=None, callback=None, accelerator=
     "seconds_left"} after each channel, and stops the sweep by True. `accelerator` shares the
     channels between processes. Raises ValueError for a `path` of another sweep.
     """
-    images = images or domain.settings.directions.images
+    images = domain.settings.directions.images if images is None else images
+    if images < 1:
+        raise ValueError(f"images must be 1 or more, not {images}.")
     base = sweep_images(domain, images, seed)
     channels = swept_channels(domain.generator).tolist()
     width = domain.clip.encode_text([domain.neutral]).shape[1]  # D
@@ -141,6 +143,7 @@ def score_gradients(domain, s, direction):
     return torch.cat(gradients)
 
 
+@torch.inference_mode(False)
 def derivative_lengths(domain):
     """Root mean square of |dE/ds_c| [S] over images, kept on the domain.
 
@@ -165,6 +168,7 @@ def gradient_relevance(domain, direction):
     return relevance
 
 
+@torch.inference_mode(False)
 def channel_relevance(domain, neutral, target, method):
     """R of every channel [S] for a pair of sentences; the last 256 are kept on the domain."""
     kept, key = domain.kept.setdefault("relevance", {}), (neutral, target, method)

@@ -90,6 +90,12 @@ def check_networks(domain, names):
     return names
 
 
+def check_objective(objective):
+    """Raises ValueError if it is not known."""
+    if objective not in ("ours", "paper"):
+        raise ValueError(f'objective must be "ours" or "paper", not {objective!r}.')
+
+
 def mapper_axes(domain):
     """K, how many of W's principal axes our mapper sees and moves."""
     return min(domain.settings.linear_model.axes, domain.w_space.dim)
@@ -97,11 +103,12 @@ def mapper_axes(domain):
 
 def new_mapper(domain, objective="paper", networks=ALL, seed=0):
     """An untrained mapper for a domain, with the networks named. Raises ValueError for others."""
+    check_objective(objective)
     networks = check_networks(domain, networks)
     rows = {name: (domain.rows[name].start, domain.rows[name].stop)
             for name in domain.rows if name in networks}
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # a GPU's stay as they are, too
         if objective == "paper":
             mapper = LatentMapper(rows, domain.generator.w_dim, "rows")
         else:
@@ -205,7 +212,7 @@ def training_loop(run, objective, seed, callback=None):
             losses, image = objective.compute_losses(run.module, run.share(index), seeds)
             lr = settings.lr
             if objective.scheduled:
-                lr = learning_rate(run.step, settings.steps, settings.lr)
+                lr = learning_rate(run.step + 1, settings.steps + 1, settings.lr)
             run.train_step(losses, lr)
             if run.step % EVAL_INTERVAL == 0 or run.step == settings.steps:
                 evaluate(run, objective, held_out)
@@ -276,14 +283,14 @@ def start_at_linear_step(domain, mapper, prompt, settings):
             last.bias.copy_(wanted / last.bias_gain)
 
 
-def mapper_settings(domain, objective, steps=None):
+def mapper_settings(domain, objective, steps=None, settings=None):
     """The numbers of a training: the domain's for "ours", the authors' for "paper".
 
-    Raises: ValueError for another objective, or a number of steps below 0.
+    Args: steps, settings: in place of these. Raises: ValueError for a bad objective or number.
     """
-    if objective not in ("ours", "paper"):
-        raise ValueError(f'objective must be "ours" or "paper", not {objective!r}.')
-    settings = domain.settings.mapper if objective == "ours" else PAPER_MAPPER
+    check_objective(objective)
+    if settings is None:
+        settings = domain.settings.mapper if objective == "ours" else PAPER_MAPPER
     if steps is not None and steps < 0:
         raise ValueError(f"steps must be 0 or more, not {steps}.")
     return settings if steps is None else replace(settings, steps=steps)
@@ -303,9 +310,10 @@ def begin(domain, prompt, latents, objective, settings, networks, seed, resoluti
 def describe_run(domain, loss, objective, networks, seed):
     """What tells a run from others, {name: value}; a file of another run is not taken up."""
     settings = {name: value for name, value in asdict(loss.settings).items() if name != "origin"}
+    networks = list(check_networks(domain, networks))
     return dict(prompt=loss.prompt, objective=objective, generator=domain.fingerprint,
                 clip=domain.clip_fingerprint, resolution=loss.resolution, seed=seed,
-                latents=fingerprint(loss.latents), networks=list(networks), **settings)
+                latents=fingerprint(loss.latents), networks=networks, **settings)
 
 
 @torch.inference_mode(False)
@@ -322,7 +330,7 @@ def train_mapper(domain, prompt, latents, *, objective="ours", settings=None, st
     Returns the mapper with the lowest held-out loss, and history {loss: list}. Raises ValueError
     for a bad prompt, number or network, too few latents, or another run in `path`.
     """
-    settings = settings or mapper_settings(domain, objective, steps)
+    settings = mapper_settings(domain, objective, steps, settings)
     if objective == "ours":
         resolution = resolution or domain.preview_resolution
     latents = domain.generator.check_w_plus(latents).detach().to(domain.device)

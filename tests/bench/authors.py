@@ -158,7 +158,7 @@ def compare_method_1(folder, weights, place):
         optimize_paper(domain, weights.latents[:1], PROMPT, paper)
     steps = [largest(*pair) for pair in zip(theirs.seen[1:], ours.seen[1:], strict=True)]
     return {"moved": largest(theirs.seen[-1], weights.latents[:1]), "differences": steps,
-            "difference after two steps": steps[1], "difference after ten steps": steps[9]}
+            "difference after two steps": steps[1], "difference after ten steps": steps[-1]}
 
 
 def train_theirs(folder, weights, place):

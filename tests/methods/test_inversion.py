@@ -146,7 +146,8 @@ def test_noise_fades_in_the_first_half_and_is_the_same_for_all_images(toy):
     target = toy.generator(random_w_plus(toy, 2, seed=1)).clamp(-1, 1)
     with_settings(toy, lr=0.0)
     toy.generator.drawn.clear()
-    found, _ = invert(toy, target, steps=10)
+    found, history = invert(toy, target, steps=10)
+    assert history["prior"] == pytest.approx([0] * 10)  # it is that of the result
     v = toy.w_space.position(torch.stack(toy.generator.drawn).view(10, 2, 3, 4))  # [10, 2, L, K]
     assert torch.equal(v[:, 0], v[:, 1])
     noise = torch.Generator().manual_seed(0)

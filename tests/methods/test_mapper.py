@@ -137,6 +137,16 @@ def test_held_out_latents_are_not_trained_on_and_batches_differ():
     assert found[0] != found[1]
 
 
+def test_a_step_is_a_tenth_of_what_the_networks_say(toy):
+    """The paper's see w itself, ours see it in standard deviations along three axes of W."""
+    latents, space = random_w_plus(toy, 2, seed=8), toy.w_space
+    mapper = new_mapper(toy, "paper")
+    torch.testing.assert_close(mapper_step(toy, mapper, latents), mapper(latents) / 10)
+    mapper = new_mapper(toy, "ours")
+    v = space.position(latents, 3)
+    torch.testing.assert_close(mapper_step(toy, mapper, latents), space.offset(mapper(v) / 10))
+
+
 def test_latents_are_parted():
     for count, held_out in ((2, 1), (19, 1), (60, 6), (400, 16)):
         training, looked_at = split_latents(torch.zeros(count, 3, 4), batch=1)
@@ -157,12 +167,13 @@ def test_a_seed_draws_other_batches_and_other_weights(toy):
     assert not torch.equal(found[0][1], found[2][1])
 
 
-def test_training_begins_at_the_linear_step(toy):
-    """Of mapping x, only the last biases are left."""
+@pytest.mark.parametrize("neutral,prompt", [("a person", PROMPT), (PROMPT, "a person")])
+def test_training_begins_at_the_linear_step(toy, neutral, prompt):
+    """There and back. Of mapping x, only the last biases are left."""
     settings = replace(SETTINGS.mapper, last_layer_scale=0.0, steps=0)
-    latents = random_w_plus(toy, 12, seed=8)
-    mapper, history = train_mapper(toy, PROMPT, latents, settings=settings)
-    direction = text_direction(toy.clip, toy.neutral, PROMPT)
+    toy.neutral, latents = neutral, random_w_plus(toy, 12, seed=8)
+    mapper, history = train_mapper(toy, prompt, latents, settings=settings)
+    direction = text_direction(toy.clip, neutral, prompt)
     wanted = 0.8 * toy.w_space.offset(linear_model(toy).step(direction))  # [w_dim]
     torch.testing.assert_close(mapper_step(toy, mapper, latents), wanted.expand(12, 3, 4),
                                atol=1e-5, rtol=1e-4)
