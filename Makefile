@@ -43,12 +43,13 @@ app:
 
 # make bench STYLECLIP=FOLDER: with a copy of the authors' code, a step of theirs and of ours in turn, too
 bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/
-	$(PY) tests/bench/bench.py
-	$(PY) tests/bench/costs.py times
-	$(if $(STYLECLIP),$(PY) tests/bench/originals.py --styleclip "$(STYLECLIP)")
+	$(PY) -m tests.bench.avatars times
+	$(PY) -m tests.bench.avatars quality
+	$(PY) -m tests.bench.costs times
+	$(if $(STYLECLIP),$(PY) -m tests.bench.originals --styleclip "$(STYLECLIP)" --race)
 
 stress: $(VENV)/installed-dev         ## long attacks: odd files, bad servers, a wild visitor, kill -9
-	$(PY) tests/bench/stress.py
+	$(PY) -m tests.bench.stress
 
 lock: requirements.txt requirements-dev.txt requirements-page.txt   ## requirements*.lock, with hashes
 	$(PYTHON) -m venv build/lock

@@ -26,6 +26,8 @@ def main():
     domain = load_domain(options.domain, accelerator.device)
     keep_sweep(domain, options.to, accelerator=accelerator, seed=options.seed, images=options.count,
                callback=say_time_left if accelerator.is_main_process else None)
+    accelerator.wait_for_everyone()  # a process that ends first would abort the others
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

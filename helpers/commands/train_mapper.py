@@ -49,6 +49,8 @@ def main():
         save_mapper(path, mapper, domain, options.prompt, options.objective)
         run.unlink()
         print(f"{path}: held-out loss {min(history['held_out']):.4f}")
+    accelerator.wait_for_everyone()  # a process that ends first would abort the others
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ async def come(browser, address):
     page.set_default_timeout(180_000)
     started = time.perf_counter()
     await page.goto(address, wait_until="commit")
-    await page.wait_for_function(SEEN, polling=100)
+    await page.wait_for_function(SEEN, polling=250)
     return time.perf_counter() - started, page
 
 
@@ -88,7 +88,7 @@ async def ask(page, prompt):
     await page.get_by_label("sentence").fill(prompt)
     started = time.perf_counter()
     await page.get_by_label("sentence").press("Enter")
-    await page.wait_for_function(ANOTHER, arg=before, polling=100)
+    await page.wait_for_function(ANOTHER, arg=before, polling=250)
     return time.perf_counter() - started
 
 

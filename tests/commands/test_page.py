@@ -39,14 +39,17 @@ def said(monkeypatch):
     return toasts
 
 
-def sample(domain, number=0):
-    """An uploaded file as Gradio describes it."""
-    return {"path": str(domain.samples[number])}
+def sample(page, number=0):
+    """A sample that was clicked, as Gradio describes a file."""
+    path = os.path.join(page.folder, f"{number}.jpg")
+    with open(path, "wb") as file:
+        file.write([content for content in page.latents if content][number])
+    return {"path": path}
 
 
 def test_an_edit_changes_the_picture_and_alpha_0_does_not(domain, page):
-    face, pictures = page.edit(None, sample(domain), PROMPT, NEUTRAL, 4)
-    same, _ = page.edit(face, sample(domain), PROMPT, NEUTRAL, 0)
+    face, pictures = page.edit(None, sample(page), PROMPT, NEUTRAL, 4)
+    same, _ = page.edit(face, sample(page), PROMPT, NEUTRAL, 0)
     assert same["after"].tobytes() == same["before"].tobytes() == face["before"].tobytes()
     change = np.abs(np.subtract(face["after"], face["before"], dtype=float)).mean()
     assert change > 3 and "alpha" in pictures.label
@@ -62,7 +65,7 @@ def as_image(picture):
 
 def test_samples_bring_their_latents_and_a_photograph_is_encoded(domain, page):
     for number in (0, len(domain.samples) - 1):
-        face = page.open(str(domain.samples[number]))
+        face = page.open(sample(page, number)["path"])
         assert torch.equal(face["w_plus"], domain.sample_latents[number, None].float())
     path = os.path.join(page.folder, "mine.png")
     Image.open(domain.samples[1]).rotate(5).save(path)
@@ -70,10 +73,10 @@ def test_samples_bring_their_latents_and_a_photograph_is_encoded(domain, page):
     assert mine.shape == face["w_plus"].shape and not torch.equal(mine, page.open(None)["w_plus"])
 
 
-def test_a_sentence_that_cannot_be_used_is_one_toast_and_the_face_stays(domain, page, said):
-    face, _ = page.edit(None, sample(domain), PROMPT, NEUTRAL, 4)
+def test_a_sentence_that_cannot_be_used_is_one_toast_and_the_face_stays(page, said):
+    face, _ = page.edit(None, sample(page), PROMPT, NEUTRAL, 4)
     for sentence in ("", "  ", NEUTRAL, "word " * 90):
-        kept, _ = page.edit(face, sample(domain, 1), sentence, NEUTRAL, 4)
+        kept, _ = page.edit(face, sample(page, 1), sentence, NEUTRAL, 4)
         assert kept is face
         (toast,) = said
         assert is_one_sentence(toast), toast
@@ -85,16 +88,16 @@ def is_one_sentence(toast):
 
 
 @pytest.mark.filterwarnings("ignore:Unknown to this small CLIP")
-def test_unknown_words_are_one_toast_beside_the_edit(domain, page, said):
-    face, _ = page.edit(None, sample(domain), "a person with xyzzy", NEUTRAL, 4)
+def test_unknown_words_are_one_toast_beside_the_edit(page, said):
+    face, _ = page.edit(None, sample(page), "a person with xyzzy", NEUTRAL, 4)
     assert face["text"]["Prompt"] == "a person with xyzzy"
     (toast,) = said
     assert "xyzzy" in toast and is_one_sentence(toast), toast
 
 
 @pytest.mark.parametrize("content", [b"no picture at all", b"", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_a_file_that_is_no_picture_is_one_toast_and_the_face_stays(domain, page, said, content):
-    face, _ = page.edit(None, sample(domain), PROMPT, NEUTRAL, 4)
+def test_a_file_that_is_no_picture_is_one_toast_and_the_face_stays(page, said, content):
+    face, _ = page.edit(None, sample(page), PROMPT, NEUTRAL, 4)
     path = os.path.join(page.folder, "holiday.png")
     with open(path, "wb") as file:
         file.write(content)
@@ -105,7 +108,7 @@ def test_a_file_that_is_no_picture_is_one_toast_and_the_face_stays(domain, page,
 
 
 def test_a_saved_png_is_the_edit_on_show_and_says_that_it_was_generated(domain, page):
-    face, _ = page.edit(None, sample(domain), PROMPT, NEUTRAL, 2.5)
+    face, _ = page.edit(None, sample(page), PROMPT, NEUTRAL, 2.5)
     saved = Image.open(page.save(face))
     assert saved.tobytes() == face["after"].tobytes()
     assert "generated" in saved.text["Description"] and domain.licence in saved.text["Model"]

@@ -111,7 +111,7 @@ def test_each_loss_of_an_inversion_by_hand(toy):
 def test_an_inversion_returns_the_best_and_not_the_last(toy):
     """With steps so long that the last is none of the better ones."""
     target, drawn = toy.generator(random_w_plus(toy, 1, seed=1)).clamp(-1, 1), []
-    with_settings(toy, lr=2.0)
+    with_settings(toy, lr=3.0)
 
     def stop_at_nine(state):
         drawn.append(state["image"])

@@ -253,7 +253,8 @@ def test_two_processes_train_the_same_mapper(domain, tmp_path):
     settings = replace(domain.settings.mapper, steps=5, batch=4)
     here, _ = train_mapper(domain, PROMPT, latents, settings=settings)
     for one, two in zip(here.parameters(), theirs.parameters()):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3 * one.abs().max().item())
+        # Adam makes a whole step of the sign of a gradient that is nearly 0.
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-2 * one.abs().max().item())
 
 
 def test_two_processes_sweep_the_same(toy, tmp_path):
@@ -262,7 +263,10 @@ def test_two_processes_sweep_the_same(toy, tmp_path):
     script.write_text("from accelerate import Accelerator\n"
                       "from helpers.training_files import keep_sweep\n"
                       "from toy import toy_domain\n"
-                      f"keep_sweep(toy_domain(), {str(path)!r}, accelerator=Accelerator(cpu=True))")
+                      "accelerator = Accelerator(cpu=True)\n"
+                      f"keep_sweep(toy_domain(), {str(path)!r}, accelerator=accelerator)\n"
+                      "accelerator.wait_for_everyone()\n"
+                      "accelerator.end_training()\n")
     launch(script)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     found = read_safetensors(path)[0]["directions"]
