@@ -14,7 +14,8 @@ def random_w_plus(domain, count, seed, truncation=None):
     generator = domain.generator
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        w = generator.map(z.to(domain.device), truncation=truncation or domain.psi)
+        psi = domain.psi if truncation is None else truncation
+        w = generator.map(z.to(domain.device), truncation=psi)  # [count, w_dim]
         return generator.broadcast(w)  # [count, L, w_dim]
 
 

@@ -19,7 +19,7 @@ from .download import Unavailable, cache_folder, check_cached, fetch, record, sh
 from .formats.clip_weights import published_clip
 from .formats.generators import load_generator
 from .formats.openvino import add_readouts
-from .formats.safetensors_files import fill, read_safetensors, save_module
+from .formats.safetensors_files import fill, first_line, read_safetensors, save_module
 from .formats.torch_files import read_torch
 from .published import CLIPS, IDENTITY, PUBLISHED, RANDOM_FACE, published_settings
 
@@ -34,16 +34,16 @@ def load_domain(name=None, device=None, clip=None):
         name: "faces", "avatars", or one of `PUBLISHED`. Without one, the environment variable
             STYLECLIP_DOMAIN decides; else faces; else, where their generator cannot be fetched,
             avatars.
-        device: a torch device; without one, the GPU if there is one.
+        device: "cpu" or "cuda"; without one, the GPU if there is one that works.
         clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with faces
             and avatars. Without one, these take their own, with which everything was measured, and
             published domains take ViT-B/32.
 
     Returns: a `Domain`.
-    Raises: ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one,
-        Unavailable for one that cannot be fetched.
+    Raises: ValueError for an unknown name or device or a damaged file, FileNotFoundError for a
+        missing one, Unavailable for one that cannot be fetched.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(device)
     known = [*CLIPS, OWN_CLIP]
     if clip is not None and clip not in known:
         raise ValueError(f'There is no CLIP "{clip}"; there is: {", ".join(known)}.')
@@ -57,6 +57,26 @@ def load_domain(name=None, device=None, clip=None):
         except Unavailable as error:
             name, why = "avatars", f"faces are not to be had: {error}"
     return _announce(_load(name, device, clip), why)
+
+
+def usable_device(device=None):
+    """The torch device to load networks to; without one, the GPU if there is one that works.
+
+    An old GPU can be there and still run none of a new torch's kernels: that is said, and the
+    processor is taken. Raises: ValueError for a device other than "cpu" and "cuda".
+    """
+    if device is not None:
+        device = torch.device(device)
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f'device must be "cpu" or "cuda"; "{device.type}" was never tried.')
+        return device
+    if torch.cuda.is_available():
+        try:
+            torch.ones(2, device="cuda").sum().item()
+            return torch.device("cuda")
+        except (RuntimeError, AssertionError) as error:
+            print(f"The GPU cannot be used ({first_line(error)}): the processor is taken.")
+    return torch.device("cpu")
 
 
 def _load(name, device, clip):

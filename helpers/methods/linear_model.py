@@ -25,7 +25,7 @@ class ClipMargin:
         return max((best.mean() - cosine.mean()).item(), 1e-3)
 
     def remaining(self, direction, image):
-        """The share of the margin that each image [N, 3, R, R] still lacks [N]: 1 on average."""
+        """The share of the margin that each image [N, 3, R, R] still lacks [N], 1 at most."""
         average = (self.features @ direction).mean()
         match = self.clip.encode_image(image) @ direction - average  # [N]
         return (1 - match / self.margin(direction)).clamp(self.settings.min_remaining, 1)
@@ -48,8 +48,8 @@ SEED = 77  # of the random images
 def fit_linear_model(domain):
     """What a `LinearModel` needs, computed from random images: {name: tensor}.
 
-    "clip": CLIP's unit vectors [N, D] of the images; "clip model": M [D, K]; and where a change of
-    the person has a price, "identity model": P [E, K]. The embedded domains bring these along.
+    "clip": CLIP's unit vectors [N, D] of the images; "clip model": M [D, K]; and where the settings
+    weigh the person, "identity model": P [E, K]. Faces and avatars bring these along.
     """
     settings, generator = domain.settings.linear_model, domain.generator
     w = random_w_plus(domain, settings.samples, SEED, truncation=settings.psi)[:, 0]  # [N, w_dim]

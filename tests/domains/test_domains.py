@@ -69,6 +69,29 @@ def test_a_linear_model_is_checked_too_and_may_be_left_out(copied):
     assert load_domain("avatars", "cpu").linear_model_tensors is None
 
 
+def test_a_gpu_that_cannot_compute_is_not_taken(monkeypatch, capsys):
+    """As an old GPU under a new torch: it is there, and its first kernel fails."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    ones = torch.ones
+
+    def fails_on_a_gpu(*sizes, device=None, **options):
+        if device == "cuda":
+            raise RuntimeError("CUDA error: no kernel image is available\nmore lines")
+        return ones(*sizes, device=device, **options)
+
+    monkeypatch.setattr(torch, "ones", fails_on_a_gpu)
+    assert loading.usable_device().type == "cpu"
+    said = capsys.readouterr().out
+    assert "no kernel image is available): the processor is taken" in said and "more" not in said
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device=None: ones(*sizes))
+    assert loading.usable_device().type == "cuda"
+
+
+def test_a_device_that_was_never_tried_is_refused():
+    with pytest.raises(ValueError, match='"mps" was never tried'):
+        load_domain("avatars", "mps")
+
+
 def test_a_clip_that_is_none_is_refused():
     with pytest.raises(ValueError, match='There is no CLIP "ViT-X"; there is: .*its own'):
         load_domain("avatars", "cpu", clip="ViT-X")

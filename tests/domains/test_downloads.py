@@ -671,12 +671,11 @@ def test_without_a_name_faces_and_avatars_where_they_cannot_be_had(monkeypatch, 
     monkeypatch.setattr(loading, "_load_embedded", load_embedded)
     load_domain(device="cpu")
     assert loaded == [("faces", "cpu", None)] and "the default" in capsys.readouterr().out
-    monkeypatch.setattr(loading, "fetch", nothing)
+    monkeypatch.setattr(loading, "fetch", nothing)  # no other CLIP is asked for, on a GPU either
     load_domain(device="cuda")  # the stand-in stays on the CPU
     assert loaded[1] == ("faces", "cuda", None)
-    assert "The small CLIP is taken" in capsys.readouterr().out
-    monkeypatch.setattr(loading, "fetch", lambda sources: None)
-    load_domain(device="cuda")
+    assert "Its small CLIP knows 135 words" in capsys.readouterr().out
+    load_domain("faces", "cuda", clip="ViT-B/32")
     assert loaded[2][2] == "ViT-B/32"
     load_domain("faces", "cuda", clip="its own")
     assert loaded[3][2] is None
