@@ -72,6 +72,12 @@ def computed(pid):
     return total
 
 
+def busy():
+    """Seconds that all processes of the machine have computed."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
+
+
 async def come(browser, address):
     """(seconds until both pictures are there, the page) of one visitor."""
     page = await (await browser.new_context()).new_page()
@@ -97,15 +103,18 @@ async def visit(address, count, pid):
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        before = computed(pid), computed(os.getpid())  # the page's process is a child of this one
+        # The page's process is a child of this one, as the browsers are.
+        before = computed(pid), computed(os.getpid()), busy()
         came = await asyncio.gather(*(come(browser, address) for _ in range(count)))
-        page, everything = computed(pid) - before[0], computed(os.getpid()) - before[1]
+        page, ours = computed(pid) - before[0], computed(os.getpid()) - before[1]
+        others = busy() - before[2] - ours
         edits = await asyncio.gather(*(ask(visitor, PROMPTS[i % len(PROMPTS)])
                                        for i, (_, visitor) in enumerate(came)))
         await browser.close()
     first = [seconds for seconds, _ in came]
     return {"first picture": median_and_most(first), "a sentence's picture": median_and_most(edits),
-            "computed by the page": round(page, 1), "by the browsers": round(everything - page, 1)}
+            "computed by the page": round(page, 1), "by the browsers": round(ours - page, 1),
+            "by others": round(max(0.0, others), 1)}
 
 
 def median_and_most(seconds):
@@ -148,8 +157,7 @@ def main():
     options = parser.parse_args()
     domains = {}
     for domain in options.domain:
-        load = os.getloadavg()[0]
-        domains[domain] = measure(domain, options.visitors) | {"load before": round(load, 1)}
+        domains[domain] = measure(domain, options.visitors)
         print(domain, domains[domain], flush=True)
     save("visitors", keep=options.keep, visitors=options.visitors, domains=domains)
 
