@@ -46,7 +46,8 @@ def test_a_picture_is_kept_while_its_cell_still_runs_and_the_first_is_named(less
     run.run(path, save=False)
     said, warned = capfd.readouterr()
     assert said.count("First picture: build/lesson/01.jpeg") == 1
-    assert re.search(r"lesson \|.*\| cell 2 of 3, about \d\d:\d\d left", said)
+    # A bar is drawn ten times a second at most, so a quick cell may be passed over.
+    assert re.search(r"lesson \|.*\| cell \d of 3, about \d\d:\d\d left", said)
     assert re.search(r"lesson.ipynb done in \d+ s: build/lesson.ipynb, 2 pictures", said)
     assert warned == ""  # of Jupyter's warnings, none
     kept = sorted(file.name for file in (run.BUILD / "lesson").glob("*.jpeg"))
