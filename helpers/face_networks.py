@@ -64,6 +64,20 @@ def trunk(stages):
     return first, nn.Sequential(*units)
 
 
+def stage_maps(network, x):
+    """The feature maps after each stage of an `IdentityNetwork` or `Encoder`: a list.
+
+    Args: x [N, 3, size, size], the network's input.
+    """
+    maps, x = [], network.input_layer(x)
+    units = iter(network.body)
+    for _, count in network.config["stages"]:
+        for _ in range(count):
+            x = next(units)(x)
+        maps.append(x)  # [N, channels, H / 2^i, W / 2^i]
+    return maps
+
+
 class IdentityNetwork(nn.Module):
     """ArcFace (arXiv 1801.07698) with squeeze-and-excitation: image -> unit vector of the person.
 
@@ -94,11 +108,18 @@ class IdentityNetwork(nn.Module):
             image = image[:, :, top:bottom, left:right]  # [N, 3, 188, 188] of the authors' crop
         return shrink(image, self.size)
 
+    def features(self, image):
+        """image [N, 3, R, R] in [-1, 1] -> a list of the feature maps after each stage."""
+        return stage_maps(self, self.preprocess(image))
+
+    def vector(self, maps):
+        """The last feature maps [N, channels, side, side] -> unit vectors [N, dim]."""
+        x = self.output_layer(maps)  # [N, dim]
+        return x / x.norm(dim=1, keepdim=True)
+
     def forward(self, image):
         """image [N, 3, R, R] in [-1, 1] -> unit vectors [N, dim]."""
-        x = self.body(self.input_layer(self.preprocess(image)))  # [N, channels, side, side]
-        x = self.output_layer(x)  # [N, dim]
-        return x / x.norm(dim=1, keepdim=True)
+        return self.vector(self.features(image)[-1])
 
 
 class Encoder(nn.Module):
@@ -123,9 +144,12 @@ class Encoder(nn.Module):
                                      nn.BatchNorm2d(hidden), nn.Flatten())
         self.linear = nn.Linear(hidden * side * side, w_dim)
 
+    def features(self, image):
+        """image [N, 3, R, R] in [-1, 1] -> a list of the feature maps after each stage."""
+        return stage_maps(self, shrink(image, self.size))
+
     def forward(self, image):
-        x = self.body(self.input_layer(shrink(image, self.size)))  # [N, channels, side, side]
-        return self.linear(self.squeeze(x))
+        return self.linear(self.squeeze(self.features(image)[-1]))
 
     @torch.no_grad()
     def fold(self, mean, axes, spread):

@@ -176,19 +176,22 @@ def half_type(device):
 
 
 class HalfPrecision:
-    """`with HalfPrecision(generator):` its layers run in the `half_type` of its device, if any."""
+    """`with HalfPrecision(generator):` its layers run in the `half_type` of its device, if any,
+    those of full images too."""
 
     def __init__(self, generator):
         self.generator = generator
-        self.before = generator.precision, generator.precision_from
+        self.before = generator.precision, generator.precision_from, generator.full_exact
 
     def __enter__(self):
         kind = half_type(self.generator.w_avg.device)
         if kind is not None:
             self.generator.precision, self.generator.precision_from = kind, 4
+            self.generator.full_exact = False
 
     def __exit__(self, *error):
-        self.generator.precision, self.generator.precision_from = self.before
+        generator = self.generator
+        generator.precision, generator.precision_from, generator.full_exact = self.before
 
 
 @cache

@@ -40,7 +40,7 @@ def open_image(source, resolution, say=print, align=False, face=1):
     Raises: ValueError, in one sentence, if it is no picture or a damaged one, or the face is not
         found (`align.face_landmarks`); FileNotFoundError; OSError for a lost drive.
     """
-    picture = _open(source, None if align else resolution, say)
+    picture = open_picture(source, say, None if align else resolution)
     if align:
         return to_tensor(align_face(picture, resolution, say, face))
     width, height = picture.size
@@ -51,8 +51,9 @@ def open_image(source, resolution, say=print, align=False, face=1):
     return to_tensor(ImageOps.fit(picture, (resolution, resolution), method))
 
 
-def _open(source, resolution, say):
-    """A file as an upright sRGB picture; of a JPEG, only the pixels that `resolution` asks for."""
+def open_picture(source, say=print, resolution=None):
+    """A file as an upright sRGB PIL picture; of a JPEG, with a `resolution` only the pixels that
+    it asks for. Arguments and exceptions as `open_image`."""
     from_bytes = isinstance(source, bytes)
     name = "The file" if from_bytes else str(source)
     try:

@@ -169,7 +169,6 @@ class MobileGenerator(StyleGenerator):
         super().__init__(4 * 2 ** len(channels), z_dim, w_dim)
         self.config = dict(channels=list(channels), z_dim=z_dim, w_dim=w_dim,
                            mapping_layers=mapping_layers, readouts=list(readouts))
-        self.full_exact = False
         self.mapping = nn.ModuleList()
         for i in range(mapping_layers):
             self.mapping.append(nn.Linear(z_dim if i == 0 else w_dim, w_dim))

@@ -12,9 +12,28 @@ class EncodingSettings:
     lr: float  # Adam's, in standard deviations along W's principal axes
     features: float  # weight of the distance between CLIP's vectors
     prior: float  # weight of the squared distance from the mean, in standard deviations
+    prior_rows: float  # the same, of each row of w_plus from the mean of its rows
     jitter: float  # noise on w during the first half, where no encoder says where to begin
     preview_share: float  # share of the steps that are drawn at `domain.preview_resolution`
-    origin: dict[str, str]
+    identity: float = 0.0  # weight of the distance between the identity network's vectors,
+    identity_maps: float = 0.0  # between its feature maps,
+    encoder_maps: float = 0.0  # and between the encoder's
+    origin: dict[str, str] = None
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """`inversion.tune_generator`: a generator learns one picture."""
+
+    steps: int
+    lr: float  # Adam's, in shares of each tensor's root mean square; so it is for the
+    noise_lr: float  # constant noise maps
+    levels: int  # of the pyramid of pixels, each half the size of the one before
+    features: float  # weight of the distance between CLIP's vectors,
+    identity: float = 0.0  # between the identity network's,
+    identity_maps: float = 0.0  # between its feature maps,
+    encoder_maps: float = 0.0  # and between the encoder's
+    origin: dict[str, str] = None
 
 
 @dataclass(frozen=True)
@@ -29,12 +48,13 @@ class LinearModelSettings:
     lambda_orthogonal: float  # c1, weight of what else changes for CLIP
     min_remaining: float  # the least that a sentence asks of an image, however well it matches
     lambda_id: float = 0.0  # c2, weight of what changes the person for the identity network
+    min_left: float = 0.0  # the least that may be left of a step that keeps a sentence
     origin: dict[str, str] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-    """What methods 1 and 2 share. The last four belong to our objective; the paper has none of
+    """What methods 1 and 2 share. The last five belong to our objective; the paper has none of
     them."""
 
     steps: int
@@ -44,6 +64,7 @@ class ObjectiveSettings:
     start: float = 0.0  # how much of the linear model's step to begin with
     goal: float = 1.0  # how far CLIP's vector shall move along the text direction, in margins
     lambda_orthogonal: float = 0.0  # weight of what else changes for CLIP, in squared goals
+    lambda_keep: float = 0.0  # weight of what changes along kept sentences, in squared margins
     augmentations: int = 1  # that CLIP looks through in turn
     origin: dict[str, str]
 
@@ -83,6 +104,7 @@ class Settings:
     """All settings of a domain."""
 
     encoding: EncodingSettings
+    tuning: TuningSettings
     linear_model: LinearModelSettings
     optimization: OptimizationSettings
     mapper: MapperSettings

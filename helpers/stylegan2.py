@@ -135,6 +135,7 @@ class StyleGenerator(nn.Module):
         keep_freed_memory()
         self.resolution, self.z_dim, self.w_dim = resolution, z_dim, w_dim
         self.precision, self.precision_from = None, resolution
+        self.full_exact = False  # see MobileGenerator
         self.style_layout, self.style_dim = (), 0
         # How many images are drawn at once where gradients are needed: so few that a GPU of 16 GB
         # is enough.

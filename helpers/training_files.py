@@ -11,7 +11,7 @@ from .clip_model import check_prompt
 from .domains import DATA
 from .domains.formats.safetensors_files import fill, read_safetensors, save_module, save_tensors
 from .domains.formats.torch_files import read_array, read_torch
-from .inversion import invert
+from .inversion import invert, tuned_domain
 from .latents import random_w_plus
 from .methods.directions import sweep
 from .methods.mapper import LatentMapper, mapper_settings, train_mapper
@@ -24,7 +24,7 @@ def save_mapper(path, mapper, domain, prompt, objective="ours"):
     half precision."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_module(path, mapper, half=True, prompt=prompt, objective=objective,
-                generator=domain.fingerprint, domain=domain.name)
+                generator=domain.w_fingerprint, domain=domain.name)
 
 
 def load_mapper(path, domain):
@@ -33,11 +33,34 @@ def load_mapper(path, domain):
     Raises: ValueError if it is damaged, or was trained on another generator.
     """
     state, header = read_safetensors(path, needs=["prompt", "config", "generator", "domain"])
-    if header["generator"] != domain.fingerprint:
+    if header["generator"] != domain.w_fingerprint:
         raise ValueError(f"{Path(path).name} is a mapper of another generator "
                          f"({header['domain']}), whose steps mean nothing to {domain.name}: "
                          "train one, or load its domain.")
     return fill(LatentMapper(**header["config"]), state, Path(path).name).to(domain.device)
+
+
+def save_tuned(path, domain, tuned):
+    """Write what `inversion.tune_generator` changed of a domain's generator, in half precision."""
+    before, after = domain.generator.state_dict(), tuned.generator.state_dict()
+    changed = {name: (after[name] - before[name]).half() for name in before
+               if not torch.equal(after[name], before[name])}
+    save_tensors(path, changed, tuned=domain.fingerprint, domain=domain.name)
+
+
+def load_tuned(path, domain):
+    """The `Domain` that `save_tuned` wrote, made of the domain it was tuned from.
+
+    Raises: ValueError if the file is damaged, or of another generator.
+    """
+    changed, header = read_safetensors(path, needs=["tuned", "domain"])
+    state = domain.generator.state_dict()
+    fits = all(name in state and state[name].shape == part.shape for name, part in changed.items())
+    if header["tuned"] != domain.fingerprint or not fits:
+        raise ValueError(f"{Path(path).name} was tuned from another generator "
+                         f"({header['domain']}): load its domain, or tune anew.")
+    return tuned_domain(domain, {name: state[name] + part.to(domain.device)
+                                 for name, part in changed.items()})
 
 
 def mapper_path(domain, prompt, folder=None, objective="ours"):
@@ -189,7 +212,7 @@ def keep_sweep(domain, path=None, *, callback=say_time_left, accelerator=None, *
               "run it again to go on.")
         return False
     if accelerator is None or accelerator.is_main_process:
-        save_tensors(path, {"directions": found.half()}, generator=domain.fingerprint,
+        save_tensors(path, {"directions": found.half()}, generator=domain.w_fingerprint,
                      clip=domain.clip_fingerprint)
         for part in path.parent.glob(f"{unfinished.name}*"):
             part.unlink()

@@ -14,6 +14,7 @@ from helpers.settings import (
     MapperSettings,
     OptimizationSettings,
     Settings,
+    TuningSettings,
 )
 from helpers.stylegan2 import EqualLinear, StyleGenerator
 
@@ -34,7 +35,7 @@ class Layer(nn.Module):
 
 
 class ToyGenerator(StyleGenerator):
-    """image = sum of s_c * picture_c. `drawn` lists the s [N, S] of all images that were asked for.
+    """image = weight * sum of s_c * picture_c, where weight is 1 until it is tuned. `drawn` lists the s [N, S] of all images that were asked for.
 
     S = 12: the channels of a row of 4 each, in two convolutions and one layer to colours.
     """
@@ -50,6 +51,7 @@ class ToyGenerator(StyleGenerator):
         coarse = random(self.style_dim, 3, 4, 4, seed=2) / 10
         pictures = F.interpolate(coarse, size=SIDE, mode="bilinear")
         self.register_buffer("pictures", pictures)  # [S, 3, SIDE, SIDE]
+        self.weight = nn.Parameter(torch.ones(3, SIDE, SIDE))
         self.register_buffer("w_avg", torch.zeros(W_DIM))
         with torch.no_grad():
             self.w_avg += self.map(random(1000, W_DIM, seed=3)).mean(dim=0)
@@ -57,7 +59,7 @@ class ToyGenerator(StyleGenerator):
 
     def _draw(self, s, resolution, noise):
         self.drawn.append(s.detach().clone())
-        image = torch.einsum("ns,schw->nchw", s, self.pictures)
+        image = self.weight * torch.einsum("ns,schw->nchw", s, self.pictures)
         return F.adaptive_avg_pool2d(image, resolution)
 
 
@@ -95,8 +97,9 @@ class ToyClip(ToyNetwork):
 
 
 SETTINGS = Settings(
-    EncodingSettings(steps=12, lr=0.1, features=0.2, prior=0.01, jitter=0.3, preview_share=0.5,
-                     origin={}),
+    EncodingSettings(steps=12, lr=0.1, features=0.2, prior=0.01, prior_rows=0.01, jitter=0.3,
+                     preview_share=0.5, origin={}),
+    TuningSettings(steps=6, lr=0.1, noise_lr=0.2, levels=3, features=0.3, origin={}),
     LinearModelSettings(samples=60, psi=0.8, share=0.05, axes=3, ridge=2, lambda_orthogonal=2,
                         min_remaining=0.1, lambda_id=3, origin={}),
     OptimizationSettings(steps=8, lr=0.1, lambda_l2=0.01, lambda_id=0.5, start=0.8, goal=1.3,

@@ -10,11 +10,11 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache as keep
 
 from ..domains import load_domain
+from ..edits import GENERATED
 from ..images import open_image, to_jpeg, to_pil, to_png
 from ..inversion import invert
 from ..latents import random_w_plus
 from ..methods.directions import alpha_for, global_direction
-from ..panels.saving import GENERATED
 
 NOTICE = """<h1>Edit a face by describing the change</h1>
 Your photograph {way} the machine that runs this page and is deleted within an hour. Open it only

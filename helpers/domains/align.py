@@ -102,12 +102,11 @@ def face_square(landmarks):
     return np.stack([center - x - y, center - x + y, center + x + y, center + x - y])
 
 
-def align_face(picture, size, say=print, face=1):
-    """A face of an RGB PIL picture, upright and in the middle as in FFHQ: a picture of `size` px.
+def cut_square(picture, corners, size, say=print):
+    """A square of an RGB PIL picture, upright: a picture of `size` px.
 
-    What lies beyond the picture's edges is mirrored. Arguments and exceptions as `face_landmarks`.
+    What lies beyond the picture's edges is mirrored. Args: corners [4, 2], as of `face_square`.
     """
-    corners = face_square(face_landmarks(picture, say, face))
     side = np.hypot(*(corners[3] - corners[0]))
     shrink = max(1, int(side / (2 * size)))  # sampled below at most twice as large as the result
     picture = picture.reduce(shrink)
@@ -121,6 +120,14 @@ def align_face(picture, size, say=print, face=1):
     sampled = Image.fromarray(pixels).transform((2 * size, 2 * size), Image.Transform.QUAD, square,
                                                 Image.Resampling.BICUBIC)
     return sampled.reduce(2)
+
+
+def align_face(picture, size, say=print, face=1):
+    """A face of an RGB PIL picture, upright and in the middle as in FFHQ: a picture of `size` px.
+
+    Arguments and exceptions as `face_landmarks` and `cut_square`.
+    """
+    return cut_square(picture, face_square(face_landmarks(picture, say, face)), size, say)
 
 
 def is_aligned(picture):

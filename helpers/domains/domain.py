@@ -34,6 +34,7 @@ class Domain:
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     settings: Settings
+    tuned_from: str = ""  # fingerprint of the generator that was tuned to make this one
     classifier: AttributeClassifier | None = None  # evaluates edits, never drives one
     clip_name: str = OWN_CLIP  # or which of OpenAI's
     clip_fingerprint: str = ""  # of its own CLIP's image half, or which of OpenAI's
@@ -50,7 +51,13 @@ class Domain:
     prompt_targets: dict[str, tuple] = field(default_factory=dict)
     entangled: dict[str, tuple] = field(default_factory=dict)
     occluded_by: dict[str, tuple] = field(default_factory=dict)
+    keep_defaults: dict[str, tuple] = field(default_factory=dict)  # {prompt: what its edits keep}
     kept: dict = field(default_factory=dict, init=False, repr=False)  # what is computed once
+
+    @property
+    def w_fingerprint(self):
+        """The fingerprint of the generator whose W this is: mappers and sweeps of it act here."""
+        return self.tuned_from or self.fingerprint
 
     @property
     def device(self):
@@ -97,7 +104,7 @@ class Domain:
         if path.exists():
             tensors, header = read_safetensors(path, needs=["generator", "directions"])
             of = header["generator"], header.get("clip")
-            if of != (self.fingerprint, self.clip_fingerprint):
+            if of != (self.w_fingerprint, self.clip_fingerprint):
                 raise ValueError(f"{path.name} is no sweep of this generator and CLIP: make one "
                                  "with `python -m helpers.commands.sweep`.")
             return tensors["directions"]

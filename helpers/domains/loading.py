@@ -200,6 +200,7 @@ def _load_embedded(folder, device, clip_name=None):
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
         occluded_by=_tuples(card, "occluded_by"),
+        keep_defaults=_keep_defaults(card),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
     domain.sample_latents = _sample_latents(folder / "samples" / "latents.safetensors", domain)
     if clip_name is None:
@@ -257,6 +258,11 @@ def _linear_model_tensors(folder, card, device):
 
 def _tuples(card, name):
     return {key: tuple(value) for key, value in card.get(name, {}).items()}
+
+
+def _keep_defaults(card):
+    """{prompt: what its edits keep} of a card, where each list has its origin beside it."""
+    return {prompt: tuple(words) for prompt, (words, _) in card.get("keep_defaults", {}).items()}
 
 
 def check_file(path, sha256):

@@ -90,6 +90,10 @@ class BackgroundTask:
             self.panel.pictures.show_step(state["image"][:1])
         return self.stopped
 
+    def watch_part(self, before, steps, state):
+        """`watch` in a run of several parts: `before` steps were taken, of so many in all."""
+        return self.watch(state | {"step": before + state["step"], "steps": steps})
+
     def _stop_clicked(self, clicked):
         self.stopped = True
 

@@ -59,7 +59,7 @@ class GlobalPanel(FacePanel):
 
     def image_of(self, found, strength, resolution=None):
         s = self._below() + strength * found
-        return self.domain.generator.synthesize(s, resolution=resolution)
+        return self.synthesize(s, resolution)
 
     def strengths(self):
         alpha = abs(self.strength.value) or self._own.alpha

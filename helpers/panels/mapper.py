@@ -55,7 +55,7 @@ class MapperPanel(FacePanel):
         (mapper, only), w_plus = found, self.chosen.w_plus
         if strength != 0:
             w_plus = self.apply(self.domain, mapper, w_plus, strength, only)
-        return self.domain.generator(w_plus, resolution=resolution)
+        return self.synthesize(self.domain.generator.styles(w_plus), resolution)
 
     def columns(self, prompt, objective):
         mapper, names = self.found[0], list(self.domain.rows)

@@ -47,7 +47,7 @@ class OptimizationPanel(FacePanel):
     def image_of(self, found, strength, resolution=None):
         source = self.chosen.w_plus
         w_plus = source if strength == 0 else source + strength * (found - source)
-        return self.domain.generator(w_plus, resolution=resolution)
+        return self.synthesize(self.domain.generator.styles(w_plus), resolution)
 
     def columns(self, prompt, lambda_l2, **settings):
         usual = lambda_l2 or self.domain.settings.optimization.lambda_l2

@@ -8,6 +8,8 @@ import ipywidgets as widgets
 import torch
 from IPython.display import display
 
+from .. import images
+from ..inversion import tune_generator
 from .background import MODEL_LOCK, BackgroundTask, Busy, Debouncer
 from .saving import Exports
 from .widgets import FULL, LABEL, TEXT_WIDE, FaceSource, Pictures, Refused, row, sentence, slider
@@ -43,13 +45,16 @@ class FacePanel:
         self.objective = widgets.ToggleButtons(options=objectives, description="objective",
                                                style=LABEL | {"button_width": "auto"}, layout=FULL)
         self.strength = slider("strength", 1.0, 0, 1.5, 0.05)
+        shown = (("photograph", "photograph"), ("face", "face"))
+        self.view = widgets.ToggleButtons(options=shown, description="show",
+                                          style=LABEL | {"button_width": "auto"})
         self.status = widgets.HTML(layout={"min_height": "56px", "max_width": "440px"})
         self.caution = widgets.HTML(layout=FULL)
         self.pictures, self.faces, self.task = Pictures(), FaceSource(domain), BackgroundTask(self)
         self.exports = Exports(self, folder)
         self.rest, self.enter = Debouncer(self._rested, 0.3), Debouncer(self.start, 0.2)
         self.face, self.run, self.wait = self.faces.choice, self.task.run, self.task.wait
-        self.inputs = [*self.faces.controls, self.prompt, self.objective]
+        self.inputs = [*self.faces.controls, self.prompt, self.objective, self.view]
         self.need_edit = [self.strength, self.pictures.compare, self.exports.png,
                           self.exports.gif, self.exports.grid]
         for control in self.faces.controls:
@@ -57,6 +62,7 @@ class FacePanel:
         self.on(self.refresh, self.prompt)
         self.on(partial(self.draw_soon, self.draw), self.strength)
         self.on(self.pictures.draw_line, self.pictures.compare)
+        self.on(self.draw, self.view)
         self.run.on_click(self.start)
         self.prompt.on_msg(self._prompt_message)
 
@@ -69,7 +75,8 @@ class FacePanel:
         left = widgets.VBox([
             self.face, row(*self.faces.controls[1:]), self.prompt, *controls, self.more, self.rare,
             row(task.run, task.stop, task.progress, task.time_left), self.status, self.caution,
-            self.strength, self.pictures.compare, row(exports.png, exports.gif, exports.grid)],
+            self.strength, self.pictures.compare, self.view,
+            row(exports.png, exports.gif, exports.grid)],
             layout={"flex": "1 1 310px"})
         sides = row(left, self.pictures.widget, align_items="flex-start")
         self.widget = widgets.VBox([sides, exports.sheet])
@@ -141,6 +148,8 @@ class FacePanel:
             control.disabled = busy
         for control in self.need_edit:
             control.disabled = busy or not self.ready()
+        photograph = self.chosen is not None and self.chosen.photograph is not None
+        self.view.layout.display = "" if photograph else "none"
 
     def _rested(self):
         with MODEL_LOCK.lock:  # wait until nobody holds it
@@ -158,7 +167,7 @@ class FacePanel:
         """Show the face that a control asks for and, if it can be had at once, its edit."""
         with MODEL_LOCK.for_picture(), torch.no_grad():
             self.chosen = self.faces.asked(control)
-            self.pictures.show_source(self.chosen.image)
+            self.pictures.show_source(self._shown())
             self.refresh()
 
     def start(self, clicked=None):
@@ -171,12 +180,25 @@ class FacePanel:
         if face is None:
             raise Refused("Choose a face first.")
         if face.w_plus is None:
-            self.say("Finding the latent of this picture.")
-            w_plus, _ = self.invert(self.domain, face.image, callback=self.task.watch)
-            if self.task.stopped:  # the next run begins anew
-                raise Refused("Stopped before the edit began.")
-            face.w_plus = self.faces.latents[face.name] = w_plus
+            self._encode(face)
         self._take(prompt, *self.edit(prompt, **settings))
+
+    def _encode(self, face):
+        """Find the latent of a picture, and tune a generator to it: one progress bar for both."""
+        steps, more = self.domain.settings.encoding.steps, self.domain.settings.tuning.steps
+        self.say("Finding the latent of this picture.")
+        watch = partial(self.task.watch_part, 0, steps + more)
+        w_plus, _ = self.invert(self.domain, face.image, callback=watch)
+        if self.task.stopped:  # the next run begins anew
+            raise Refused("Stopped before the edit began.")
+        self.say("Tuning the generator to this picture.")
+        watch = partial(self.task.watch_part, steps, steps + more)
+        tuned = tune_generator(self.domain, face.image, w_plus, callback=watch)
+        with torch.no_grad():
+            face.drawn = tuned.generator(w_plus)  # [1, 3, R, R]
+        face.tuned, face.w_plus, self.faces.encoded[face.name] = tuned, w_plus, face
+        if self.task.stopped:
+            raise Refused("Stopped: the picture stays as well learnt as it is, and Run edits it.")
 
     def _take(self, prompt, found, objective, said):
         """An edit has been found: say so, and which words of its prompt CLIP does not know."""
@@ -194,6 +216,26 @@ class FacePanel:
         """The image [1, 3, R, R] of the edit on show at a strength. At 0 it is the source."""
         return self.image_of(self.found, strength, resolution)
 
+    def synthesize(self, s, resolution=None):
+        """The image [1, 3, R, R] of s [1, S], drawn by the generator that was tuned to the picture
+        on show, at full size, or by the domain's."""
+        if self.chosen.tuned is not None:
+            return self.chosen.tuned.generator.synthesize(s)
+        return self.domain.generator.synthesize(s, resolution=resolution)
+
+    def picture_of(self, image, whole=True):
+        """An edited image [1, 3, R, R] as a PIL picture: put back into its photograph, if it comes
+        from one and `whole`."""
+        if whole and self.chosen.photograph is not None:
+            return self.chosen.put_back(image)
+        return images.to_pil(image)
+
+    def _shown(self):
+        """The picture before the edit, as "show" says: the photograph, or the face."""
+        if self.chosen.photograph is not None and self.view.value == "photograph":
+            return self.chosen.photograph.picture
+        return images.to_pil(self.chosen.image)
+
     def refresh(self, resolution=None):
         """Show the edit that the controls ask for, if it can be had without a run."""
         if self.chosen is None:
@@ -210,9 +252,10 @@ class FacePanel:
         with MODEL_LOCK.for_picture(), torch.no_grad():
             if self.ready():
                 image = self.blended(self.strength.value, resolution)
-                self.pictures.show_edit(image, self.title)
+                edited = self.picture_of(image, self.view.value == "photograph")
+                self.pictures.show_edit(self._shown(), edited, self.title)
             elif self.chosen is not None:
-                self.pictures.show_source(self.chosen.image)
+                self.pictures.show_source(self._shown())
 
     def draw_soon(self, draw):
         """Draw small while a slider moves, and at full size once it rests."""

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import torch
+from PIL import Image
 
 from .. import images
+from ..domains import Domain
 from ..latents import random_w_plus
+from ..photographs import Photograph, open_photograph
 
 LABEL = {"description_width": "72px"}
 FULL = {"width": "98%", "max_width": "440px"}  # as wide as a phone allows
@@ -65,9 +68,9 @@ class Pictures:
         self.widget = row(left, right, flex="20 1 480px", flex_flow="row wrap-reverse",
                           align_items="flex-end")  # the top, since the rows are reversed
 
-    def show_source(self, image):
-        """A picture [1, 3, R, R] that has no edit yet."""
-        self._source, self._edit = images.to_pil(image, SIDE), None
+    def show_source(self, picture):
+        """A PIL picture that has no edit yet."""
+        self._source, self._edit = in_panel(picture), None
         self.before.value = self.after.value = images.to_jpeg(self._source)
         self.caption.value = "after: no edit yet"
 
@@ -75,19 +78,31 @@ class Pictures:
         """What a run has come to, [1, 3, R, R]."""
         self.after.value = images.to_jpeg(image, SIDE)
 
-    def show_edit(self, image, title):
-        """The edit [1, 3, R, R] of the source, and what it is called."""
-        self._edit = images.to_pil(image, SIDE)
+    def show_edit(self, source, picture, title):
+        """The edit of a source, PIL pictures of one size, and what it is called."""
+        source = in_panel(source)
+        if self._source != source:
+            self._source, self.before.value = source, images.to_jpeg(source)
+        self._edit = in_panel(picture)
         self.caption.value = html.escape(f"after: {title}")
         self.draw_line()
 
     def draw_line(self):
         """Show the edit with the line where `compare` says."""
-        picture, edge = self._edit.copy(), round(self.compare.value * SIDE)
+        picture = self._edit.copy()
+        width, height = picture.size
+        edge = round(self.compare.value * width)
         if edge:
-            picture.paste(self._source.crop((0, 0, edge, SIDE)), (0, 0))
-            picture.paste("white", (max(0, edge - 2), 0, edge + 2, SIDE))
+            picture.paste(self._source.crop((0, 0, edge, height)), (0, 0))
+            picture.paste("white", (max(0, edge - 2), 0, edge + 2, height))
         self.after.value = images.to_jpeg(picture)
+
+
+def in_panel(picture):
+    """A PIL picture as large as a panel shows it."""
+    scale = SIDE / max(picture.size)
+    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    return picture.resize([round(side * scale) for side in picture.size], method)
 
 
 @dataclass(eq=False)
@@ -98,6 +113,13 @@ class Face:
     image: torch.Tensor  # [1, 3, R, R]
     w_plus: torch.Tensor | None = None  # [1, L, w_dim], once it is known
     note: str = ""  # what was cut away or guessed when it was opened
+    photograph: Photograph | None = None  # in which the face was found
+    tuned: Domain | None = None  # whose generator draws it, once it is known
+    drawn: torch.Tensor | None = None  # [1, 3, R, R], as that generator draws it without an edit
+
+    def put_back(self, image):
+        """The whole photograph with an edited image [1, 3, R, R]: a PIL picture."""
+        return self.photograph.put_back(image, self.drawn)
 
 
 class FaceSource:
@@ -106,7 +128,8 @@ class FaceSource:
     def __init__(self, domain):
         self._domain, self._seed, self._file = domain, 1, None  # file: the `Face` that was opened
         latents = () if domain.sample_latents is None else domain.sample_latents.float().split(1)
-        self.latents = dict(zip(map(str, domain.samples), latents))  # {name: w_plus [1, L, w_dim]}
+        self._latents = dict(zip(map(str, domain.samples), latents))  # {name: w_plus [1, L, w_dim]}
+        self.encoded = {}  # {name: `Face`} of those whose latent was found here
         samples = [(path.stem.replace("_", " "), str(path)) for path in domain.samples]
         self.choice = widgets.Dropdown(
             options=[*samples, ("random face", RANDOM), ("your own file", FILE)],
@@ -116,8 +139,10 @@ class FaceSource:
                                          description="open a file", layout=TEXT_WIDE)
         self.aligned = widgets.Checkbox(value=False, indent=False, layout=TEXT_WIDE,
                                         description="this file is aligned like FFHQ")
+        self.number = widgets.BoundedIntText(value=1, min=1, max=99, description="person",
+                                             style=LABEL, layout={"width": "140px"})
         self.controls = [self.choice, self.another, self.upload]
-        self.controls += [self.aligned] if domain.align else []
+        self.controls += [self.number, self.aligned] if domain.align else []
 
     def asked(self, control):
         """The `Face` that a control asks for. Raises ValueError if there is none to open."""
@@ -128,9 +153,8 @@ class FaceSource:
             w_plus = random_w_plus(self._domain, 1, self._seed)
             return Face(name, self._domain.generator(w_plus), w_plus)
         if name != FILE:
-            return self._open(name, name, align=False)
+            return self.encoded.get(name) or self._open(name, name, align=False)
         if control is not self.choice or self._file is None:
-            self.latents.pop(FILE, None)
             align = self._domain.align and not self.aligned.value
             self._file = self._open(FILE, self._uploaded(), align)
         return self._file
@@ -144,6 +168,10 @@ class FaceSource:
         return bytes(files[-1]["content"])
 
     def _open(self, name, source, align):
-        side, notes = self._domain.generator.resolution, []
-        image = images.open_image(source, side, notes.append, align)
-        return Face(name, image, self.latents.get(name), " ".join(notes))
+        side, notes, photograph = self._domain.generator.resolution, [], None
+        if align:
+            photograph = open_photograph(source, side, notes.append, self.number.value)
+            image = photograph.image
+        else:
+            image = images.open_image(source, side, notes.append)
+        return Face(name, image, self._latents.get(name), " ".join(notes), photograph)

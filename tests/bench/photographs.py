@@ -1,0 +1,188 @@
+"""Photographs of one's own: encoded, tuned, edited, put back; who is kept, what edits still do.
+
+    python -m tests.bench.photographs                   16 hard photographs of generated faces
+    python -m tests.bench.photographs FILE ...          your own
+
+dlib's descriptor and the attribute classifier count; neither drives anything. Result: photographs.
+"""
+
+import argparse
+import io
+import statistics
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from data.faces.recipe import descriptor
+from data.training import to_pixels
+from helpers.domains import load_domain
+from helpers.evaluation import evaluate_edit
+from helpers.images import to_pil
+from helpers.inversion import invert, tune_generator
+from helpers.latents import random_w_plus
+from helpers.methods.directions import alpha_for, global_direction
+from helpers.photographs import open_photograph
+
+from .faces import SURE
+from .results import add_keep, save
+
+SEED, COUNT = 3033, 16
+PROMPTS = ("a person with glasses", "a smiling person", "an old person",
+           "a person with blonde hair", "a person with a beard", "a surprised person")
+SCENE = (1500, 1200)  # pixels
+QUALITY = 60  # of the JPEG
+
+
+def hard_photograph(face, background, seed):
+    """A photograph, as somebody might bring it, of a generated face: a JPEG, in bytes.
+
+    The face lies smaller, turned and off the middle in a larger scene; its light falls from one
+    side, its colours have a cast, and something is held before it or stands behind it. Every third
+    picture is turned much.
+
+    Args: face, background: PIL pictures.
+    """
+    random = np.random.default_rng(seed)
+    scene = background.resize((SCENE[0], SCENE[0])).crop((0, 150, SCENE[0], 150 + SCENE[1]))
+    side = int(random.integers(520, 1000))
+    most = 25 if seed % 3 == 0 else 8
+    angle = float(random.uniform(-most, most))
+    ramp = np.clip(np.linspace(0, 12, side), 0, 1)
+    ramp = np.minimum(ramp, ramp[::-1])  # soft edges
+    mask = Image.fromarray((np.outer(ramp, ramp) * 255).astype(np.uint8))
+    tile = face.resize((side, side)).rotate(angle, Image.Resampling.BICUBIC)
+    mask = mask.rotate(angle, Image.Resampling.BICUBIC)
+    x, y = (int(random.integers(0, length - side + 1)) for length in SCENE)
+    scene.paste(tile, (x, y), mask)
+    color = tuple(int(level) for level in random.integers(40, 220, 3))
+    width, height = (int(share * side) for share in random.uniform(0.15, 0.3, 2))
+    corner = x + int(random.uniform(0.0, 0.7) * side), y + int(random.uniform(0.82, 0.9) * side)
+    scene.paste(Image.new("RGB", (width, height), color), corner)  # in front of chin or shoulder
+    pixels = np.asarray(scene).astype(np.float64) / 255  # [H, W, 3]
+    pixels = pixels ** random.uniform(0.8, 1.3) * random.uniform(0.85, 1.1, 3)
+    light = np.linspace(*random.uniform(0.75, 1.15, 2), SCENE[0])[None, :, None]
+    noisy = pixels * light + random.normal(0, 0.012, pixels.shape)
+    buffer = io.BytesIO()
+    Image.fromarray((noisy.clip(0, 1) * 255).astype(np.uint8)).save(buffer, "JPEG",
+                                                                   quality=QUALITY)
+    return buffer.getvalue()
+
+
+def hard_photographs(domain, count, seed):
+    """`count` of them, in bytes."""
+    files = []
+    with torch.no_grad():
+        for number, w_plus in enumerate(random_w_plus(domain, 2 * count, seed).split(2)):
+            face, other = domain.generator(w_plus)
+            blurred = F.adaptive_avg_pool2d(other[None], 24)  # a background out of focus
+            files.append(hard_photograph(to_pil(face), to_pil(blurred, 1024), seed + number))
+    return files
+
+
+def dlib_distance(image, other):
+    """The distance of dlib's descriptors of two images [1, 3, R, R]; below 0.6 one person."""
+    small = F.adaptive_avg_pool2d(torch.cat([image, other]), 256)
+    described = descriptor.describe(to_pixels(small))  # [2, 128]
+    return float(np.linalg.norm(described[0] - described[1]))
+
+
+def psnr(image, other):
+    """Decibels between two images in [-1, 1]."""
+    return -10 * torch.log10(((image - other.clamp(-1, 1)) / 2).square().mean()).item()
+
+
+@torch.no_grad()
+def count_edits(domain, tuned, w_plus):
+    """What the classifier counts of method 3 on one picture, drawn by a tuned generator.
+
+    Alpha is what suits the picture as the first generator draws it.
+    Returns: {prompt: is it there, or None where it was before}, the share of the other attributes
+    that are unchanged where the classifier is sure, and the edited images.
+    """
+    s = domain.generator.styles(w_plus)  # [1, S]
+    before, there, unchanged, edited = tuned.generator.synthesize(s), {}, [], []
+    for prompt in PROMPTS:
+        direction = global_direction(domain, domain.neutral, prompt)
+        alpha = alpha_for(domain, s, domain.neutral, prompt)
+        after = tuned.generator.synthesize(s + alpha * direction)
+        found = evaluate_edit(domain, before, after, prompt, SURE)
+        there[prompt] = bool(found.there[0]) if found.n else None
+        if found.n:
+            unchanged.append(found.unchanged)
+        edited.append(after)
+    return there, float(np.mean(unchanged)), edited
+
+
+def measure(domain, source):
+    """Everything about one photograph (a path or bytes): a dict, and it with its edits put back."""
+    photograph = open_photograph(source, domain.generator.resolution)
+    started = time.perf_counter()
+    w_plus, _ = invert(domain, photograph.image)
+    encoded = time.perf_counter()
+    tuned = tune_generator(domain, photograph.image, w_plus)
+    ended = time.perf_counter()
+    with torch.no_grad():
+        first, drawn = domain.generator(w_plus), tuned.generator(w_plus)
+    there, unchanged, _ = count_edits(domain, domain, w_plus)
+    there_tuned, unchanged_tuned, edited = count_edits(domain, tuned, w_plus)
+    image = photograph.image
+    found = {"encoded": {"dlib": dlib_distance(image, first), "psnr": psnr(image, first),
+                         "seconds": encoded - started, "there": there, "unchanged": unchanged},
+             "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
+                       "seconds": ended - encoded, "there": there_tuned,
+                       "unchanged": unchanged_tuned}}
+    back = [photograph.put_back(picture, drawn) for picture in edited]
+    return found, [photograph.picture, *back]
+
+
+def report(found):
+    """Medians and shares over photographs, of what `measure` found of each."""
+    summary = {}
+    for stage in ("encoded", "tuned"):
+        parts = [one[stage] for one in found]
+        seen = [value for part in parts for value in part["there"].values() if value is not None]
+        summary[stage] = {name: statistics.median(part[name] for part in parts)
+                          for name in ("dlib", "psnr", "seconds")}
+        summary[stage]["there"] = statistics.mean(seen)
+        summary[stage]["unchanged where sure"] = statistics.mean(p["unchanged"] for p in parts)
+    return summary
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--sheets", metavar="FOLDER", help="write each with its edits there")
+    add_keep(parser)
+    options = parser.parse_args()
+    domain, found = load_domain("faces"), []
+    sources = options.files or hard_photographs(domain, options.count, options.seed)
+    for number, source in enumerate(sources):
+        try:
+            measured, pictures = measure(domain, source)
+        except ValueError as error:
+            print(f"{number}: {error}")
+            continue
+        found.append(measured)
+        for stage, values in measured.items():
+            print(number, stage, {name: value if name == "there" else round(value, 3)
+                                  for name, value in values.items()}, flush=True)
+        if options.sheets:
+            width, height = pictures[0].size
+            sheet = Image.new("RGB", (4 * width, 2 * height))
+            for i, picture in enumerate(pictures):
+                sheet.paste(picture, (i % 4 * width, i // 4 * height))
+            sheet.save(f"{options.sheets}/{number}.jpg", quality=90)
+    summary = report(found)
+    print(summary)
+    if not options.files:
+        save("photographs", keep=options.keep, faces=len(found), seed=options.seed,
+             photographs=found, **summary)
+
+
+if __name__ == "__main__":
+    main()
