@@ -35,7 +35,9 @@ class Layer(nn.Module):
 
 
 class ToyGenerator(StyleGenerator):
-    """image = weight * sum of s_c * picture_c, where weight is 1 until it is tuned. `drawn` lists the s [N, S] of all images that were asked for.
+    """image = weight * sum of s_c * picture_c, where weight is 1 until it is tuned.
+
+    `drawn` lists the s [N, S] of all images that were asked for.
 
     S = 12: the channels of a row of 4 each, in two convolutions and one layer to colours.
     """

@@ -200,7 +200,6 @@ def _load_embedded(folder, device, clip_name=None):
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
         occluded_by=_tuples(card, "occluded_by"),
-        keep_defaults=_keep_defaults(card),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
     domain.sample_latents = _sample_latents(folder / "samples" / "latents.safetensors", domain)
     if clip_name is None:
@@ -211,6 +210,7 @@ def _load_embedded(folder, device, clip_name=None):
         # name.
         domain.clip_fingerprint = hashlib.sha256(visual.tobytes()).hexdigest()[:16]
         domain.settings = from_card(card["settings"])
+        domain.keep_defaults = _keep_defaults(card)
         domain.linear_model_tensors = _linear_model_tensors(folder, card, device)
     else:
         domain.clip = _published_clip(clip_name).to(device)

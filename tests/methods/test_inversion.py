@@ -6,10 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import golden
+from toy import toy_domain
 
 from helpers.images import open_image
-from helpers.inversion import Descent, invert, learning_rate, pyramid_distance
+from helpers.inversion import (
+    Descent,
+    invert,
+    latent_prior,
+    learning_rate,
+    maps_distance,
+    pyramid_distance,
+    tune_generator,
+)
 from helpers.latents import random_w_plus
+from helpers.settings import EncodingSettings
+from helpers.training_files import load_tuned, save_tuned
 
 
 def test_schedule_is_the_authors():
@@ -215,3 +226,85 @@ def test_a_start_is_where_the_search_begins(domain):
 def test_an_image_of_another_size_is_refused(domain):
     with pytest.raises(ValueError, match=r"must be \[N, 3, 64, 64\].*open_image"):
         invert(domain, torch.zeros(1, 3, 32, 32))
+
+
+def test_a_tuned_generator_draws_the_picture_and_the_first_stays(toy):
+    w_plus, states = random_w_plus(toy, 1, seed=2), []
+    image = (toy.generator(w_plus) * 0.8 + 0.1).clamp(-1, 1)
+    before = {name: value.clone() for name, value in toy.generator.state_dict().items()}
+    tuned = tune_generator(toy, image, w_plus, steps=40, callback=states.append)
+    assert len(states) == 40 and states[-1]["steps"] == 40
+    for name, value in toy.generator.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    error = [(domain.generator(w_plus) - image).abs().mean().item() for domain in (toy, tuned)]
+    assert error[1] < 0.5 * error[0]
+    assert tuned.fingerprint != toy.fingerprint and tuned.w_fingerprint == toy.fingerprint
+    assert tuned.preview_resolution is None
+    assert torch.equal(tuned.generator.styles(w_plus), toy.generator.styles(w_plus))
+
+
+def test_tuning_returns_the_best_and_stops_when_it_is_told_to(toy):
+    """With steps so long that the last is none of the better ones."""
+    w_plus, drawn, losses = random_w_plus(toy, 1, seed=2), [], []
+    image = (toy.generator(w_plus) * 0.8).clamp(-1, 1)
+    toy.settings = replace(toy.settings, tuning=replace(toy.settings.tuning, lr=1.0))
+
+    def stop_at_seven(state):
+        drawn.append(state["image"])
+        losses.append(state["loss"])
+        return state["step"] == 7
+
+    tuned = tune_generator(toy, image, w_plus, steps=30, callback=stop_at_seven)
+    best = min(range(7), key=losses.__getitem__)
+    assert len(drawn) == 7 and losses[-1] > losses[best]
+    torch.testing.assert_close(tuned.generator(w_plus), drawn[best], atol=1e-4, rtol=1e-4)
+
+
+def test_tuning_by_no_step_and_of_several_pictures(toy):
+    w_plus = random_w_plus(toy, 2, seed=2)
+    image = toy.generator(w_plus).clamp(-1, 1)
+    same = tune_generator(toy, image[:1], w_plus[:1], steps=0)
+    assert torch.equal(same.generator(w_plus), toy.generator(w_plus))
+    with pytest.raises(ValueError, match="One generator learns one picture, not 2"):
+        tune_generator(toy, image, w_plus)
+
+
+def test_a_tuned_generator_is_saved_as_a_small_difference(toy, tmp_path):
+    w_plus = random_w_plus(toy, 1, seed=2)
+    image = (toy.generator(w_plus) * 0.8).clamp(-1, 1)
+    tuned, path = tune_generator(toy, image, w_plus), tmp_path / "mine.safetensors"
+    save_tuned(path, toy, tuned)
+    again = load_tuned(path, toy)
+    torch.testing.assert_close(again.generator(w_plus), tuned.generator(w_plus), atol=2e-3, rtol=0)
+    assert path.stat().st_size < 2.2 * toy.generator.weight.numel() + 1000
+    other = toy_domain(fingerprint="another")
+    with pytest.raises(ValueError, match="mine.safetensors was tuned from another generator"):
+        load_tuned(path, other)
+
+
+def test_the_distance_of_feature_maps_by_hand():
+    x = torch.zeros(1, 2, 2, 2)
+    y = x.clone()
+    x[:, 0], y[:, 0] = 3.0, 5.0  # the same direction at each place
+    assert maps_distance([x], [y]).tolist() == [0]
+    y[:, 0, 0, 0], y[:, 1, 0, 0] = 0, 7  # orthogonal at one of four places: |a - b|^2 = 2
+    assert maps_distance([x, x], [y, x]).tolist() == pytest.approx([0.25])
+
+
+def test_the_prior_weighs_what_rows_share_and_what_parts_them():
+    settings = EncodingSettings(steps=1, lr=1, features=0, prior=2.0, prior_rows=3.0, jitter=0,
+                                preview_share=0)
+    v = torch.tensor([[[1.0, 0], [3.0, 0]]])  # mean 2, apart by 1
+    assert latent_prior(v, settings).tolist() == [2.0 * 2 * 4 + 3.0 * 2]
+
+
+def test_encoding_follows_the_persons_vector_and_maps(domain):
+    """Weights of 0 leave a loss out, and so does an encoder that is not there."""
+    settings = replace(domain.settings.encoding, identity=1.0, identity_maps=2.0, encoder_maps=0.5)
+    mine = replace(domain, settings=replace(domain.settings, encoding=settings))
+    image = domain.generator(random_w_plus(domain, 1, seed=3)).clamp(-1, 1)
+    _, history = invert(mine, image, steps=2)
+    assert {"identity", "identity maps"} <= set(history) and domain.encoder is None
+    assert "encoder maps" not in history
+    _, history = invert(domain, image, steps=2)
+    assert not {"identity", "identity maps"} & set(history)

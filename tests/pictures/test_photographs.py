@@ -1,0 +1,108 @@
+"""Photographs: a face is cut out, edited and put back; all else stays, bit for bit."""
+
+from shutil import copy
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import avg_pool2d
+
+from helpers.domains import align
+from helpers.domains.align import cut_square
+from helpers.images import to_tensor
+from helpers.photographs import Photograph, change_mask, open_photograph
+
+SIDE = 256
+
+
+def photograph(turn=0.3, width=300):
+    """A smooth photograph of 900 x 700 pixels, with a square that is turned (in radians)."""
+    y, x = np.mgrid[0:700, 0:900] / 900
+    pixels = np.stack([x, y, 0.5 + 0.4 * np.sin(9 * x) * np.cos(7 * y)], axis=-1)
+    picture = Image.fromarray((pixels * 255).astype(np.uint8))
+    across = width / 2 * np.array([np.cos(turn), np.sin(turn)])
+    down = np.array([-across[1], across[0]])
+    middle = np.array([420.0, 330.0])
+    corners = np.stack([middle - across - down, middle - across + down,
+                        middle + across + down, middle + across - down])
+    image = to_tensor(cut_square(picture, corners, SIDE, print))
+    return Photograph(picture, image, corners)
+
+
+def disc(radius, at=(0.5, 0.55)):
+    """1 in a disc of an image [1, 1, SIDE, SIDE], 0 elsewhere."""
+    place = (torch.arange(SIDE) + 0.5) / SIDE
+    x, y = place[None, :] - at[0], place[:, None] - at[1]
+    return ((x.square() + y.square()).sqrt() < radius).float()[None, None]
+
+
+@pytest.mark.parametrize("width", (120, 300, 560))  # smaller and larger than the image
+def test_without_an_edit_it_is_the_photograph_bit_for_bit(width):
+    mine = photograph(width=width)
+    drawn = (mine.image + 0.1 * torch.randn(mine.image.shape)).clamp(-1, 1)
+    for result in (mine.put_back(mine.image), mine.put_back(drawn, drawn)):
+        assert np.array_equal(np.asarray(result), np.asarray(mine.picture))
+
+
+@pytest.mark.parametrize("width", (120, 300, 560))
+@pytest.mark.parametrize("turn", (0.0, 0.3, -2.0))
+def test_an_edit_comes_back_where_it_was_cut_out(turn, width):
+    """Cut out again, the photograph shows the edit; outside its square nothing is touched."""
+    mine = photograph(turn, width)
+    edited = (mine.image + 0.4 * disc(0.2)).clamp(-1, 1)
+    result = mine.put_back(edited)
+    again = to_tensor(cut_square(result, mine.corners, SIDE, print))
+    middle = disc(0.15).bool().expand(1, 3, -1, -1)
+    assert (again - edited).abs()[middle].max() < 0.05
+    assert (again - mine.image).abs()[(disc(0.3) == 0).expand(1, 3, -1, -1)].max() < 0.02
+    changed = (np.asarray(result) != np.asarray(mine.picture)).any(axis=-1)
+    y, x = changed.nonzero()
+    away = np.hypot(x - mine.corners[:, 0].mean(), y - mine.corners[:, 1].mean())
+    assert away.max() < 0.4 * width
+
+
+def test_what_lies_outside_the_picture_is_left_out():
+    mine = photograph()
+    mine.corners = mine.corners - [330.0, 250.0]  # its middle at 90, 80
+    edited = (mine.image + 0.5 * disc(0.3)).clamp(-1, 1)
+    result = mine.put_back(edited)
+    assert result.size == mine.picture.size
+    assert np.asarray(result)[80, 90].astype(int).sum() > np.asarray(mine.picture)[80, 90].sum()
+
+
+def test_the_mask_asks_more_of_the_background_than_of_the_face():
+    face = change_mask(0.12 * disc(0.05).expand(1, 3, -1, -1))
+    away = change_mask(0.12 * disc(0.05, at=(0.12, 0.2)).expand(1, 3, -1, -1))
+    assert face.max() > 0.9 and away.max() == 0
+    everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE))
+    edge = torch.cat([everywhere[..., 0, :], everywhere[..., -1, :], everywhere[..., 0]], dim=-1)
+    assert edge.max() == 0 and everywhere[0, 0, 128, 128] > 0.999
+
+
+def test_other_sizes_are_refused():
+    mine = photograph()
+    with pytest.raises(ValueError, match=r"must be \[1, 3, 256, 256\]"):
+        mine.put_back(torch.zeros(1, 3, 128, 128))
+
+
+def test_a_photograph_of_a_person(tmp_path, monkeypatch):
+    """Found, turned upside down too, and put back into the whole picture."""
+    package = pytest.importorskip("face_recognition_models")
+    monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path))
+    copy(package.pose_predictor_model_location(), align.LANDMARKS[0].path)
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg").name
+    mine = open_photograph(path, SIDE)
+    assert mine.image.shape == (1, 3, SIDE, SIDE) and mine.picture.size == (512, 600)
+    said = []
+    turned = tmp_path / "turned.png"
+    mine.picture.rotate(180).save(turned)
+    other = open_photograph(turned, SIDE, said.append)
+    assert "upside down" in said[0]
+    assert avg_pool2d(other.image - mine.image, 8).abs().mean() < 0.05
+    result = other.put_back((other.image + disc(0.2)).clamp(-1, 1), other.image)
+    assert result.size == (512, 600)
+    changed = (np.asarray(result) != np.asarray(other.picture)).any(axis=-1)
+    y, x = changed.nonzero()
+    assert y.mean() > 300  # the face is below the middle of a picture that is upside down
