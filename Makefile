@@ -1,4 +1,5 @@
-# make run | test | test-colab | lab | page | bench | stress | lock | models | models-faces | notebooks | export
+# make run | test | test-colab | test-colab-past | mutants | lab | page | bench | stress | lock
+# make models | models-faces | notebooks | export
 # make colab REPO=owner/name | slides | clean
 # Installing is part of each target: done once, and again when the pins change.
 PYTHON ?= python3
@@ -12,8 +13,8 @@ LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-
 # its pins. -qq: pip says nothing but errors.
 install = $(PY) -m pip install -qq $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
 
-.PHONY: run test test-colab lab page app bench stress lock models models-faces notebooks export colab \
-  slides clean
+.PHONY: run test test-colab test-colab-past mutants lab page app bench stress lock models models-faces \
+  notebooks export colab slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	@$(PY) -m helpers.commands.run
@@ -26,9 +27,14 @@ test: $(VENV)/installed-dev $(VENV)/installed-page   ## everything that is teste
 	$(PY) -m helpers.commands.run --solve
 	STYLECLIP_DOMAIN=avatars $(PY) -m pytest -q -n 2 --dist loadfile --nbval-lax tests build/solved
 
-test-colab: $(VENV)-colab/installed   ## notebooks and panels with Colab's versions (needs Python 3.13)
-	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-colab/bin:$$PATH python -m helpers.commands.run
-	$(VENV)-colab/bin/python -m pytest -q tests/panels/test_panels*.py tests/commands/test_colab.py
+# Notebooks and panels with Colab's versions: those of today (needs Python 3.13), and those of its
+# past runtime 2026.07 (needs Python 3.12).
+test-colab test-colab-past: test-%: $(VENV)-%/installed
+	STYLECLIP_DOMAIN=avatars PATH=$(CURDIR)/$(VENV)-$*/bin:$$PATH python -m helpers.commands.run
+	$(VENV)-$*/bin/python -m pytest -q tests/panels/test_panels*.py tests/commands/test_colab.py
+
+mutants: $(VENV)/installed-dev        ## small changes of the methods that no test notices (hours)
+	$(PY) -m tests.bench.mutants $(ARGS)
 
 # The server takes messages of 10 MB; a photograph of 40 MB comes in one message.
 lab: $(VENV)/installed                ## notebook 1 in JupyterLab
@@ -102,12 +108,14 @@ $(VENV)/installed-page: requirements-page.txt requirements-page.lock $(VENV)/ins
 	@$(call install,requirements-page.txt)
 	@touch $@
 
-$(VENV)-colab/installed: tests/colab-constraints.txt
-	@echo "Installing Colab's versions into $(VENV)-colab (about 3 minutes, once)"
-	@python3.13 -m venv $(VENV)-colab
-	@$(VENV)-colab/bin/pip install -qq -c $< torch torchvision numpy pillow matplotlib ipywidgets \
+$(VENV)-colab/installed: COLAB_PYTHON ?= python3.13
+$(VENV)-colab-past/installed: COLAB_PYTHON ?= python3.12
+$(VENV)-colab/installed $(VENV)-colab-past/installed: $(VENV)-%/installed: tests/%-constraints.txt
+	@echo "Installing Colab's versions into $(VENV)-$* (about 3 minutes, once)"
+	@$(COLAB_PYTHON) -m venv $(VENV)-$*
+	@$(VENV)-$*/bin/pip install -qq -c $< torch torchvision numpy pillow matplotlib ipywidgets \
 	  ipykernel safetensors tqdm
-	@$(VENV)-colab/bin/pip install -qq -c $< clip-anytorch requests platformdirs defusedxml dlib-bin \
+	@$(VENV)-$*/bin/pip install -qq -c $< clip-anytorch requests platformdirs defusedxml dlib-bin \
 	  pytorch-optimizer nbclient pytest
-	@$(VENV)-colab/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	@$(VENV)-$*/bin/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 
 from . import images
-from .inversion import invert, tune_generator
 from .methods.directions import global_direction
-from .photographs import open_photograph
+from .photographs import learn_picture
 
 ALPHA_MOST = 100  # standard deviations; far below, every face falls apart
 
@@ -28,6 +27,7 @@ class Edit:
     threshold: float | None = None
     channels: int | None = None
     muted: bool = False
+    keep: list[str] | None = None  # what shall stay; None for the domain's own, [] for nothing
 
 
 def apply_edits(domain, s, edits):
@@ -35,7 +35,7 @@ def apply_edits(domain, s, edits):
     `global_direction`."""
     for edit in edits:
         if not edit.muted:
-            s = s + edit.alpha * global_direction(domain, edit.neutral, edit.target,
+            s = s + edit.alpha * global_direction(domain, edit.neutral, edit.target, keep=edit.keep,
                                                   threshold=edit.threshold, channels=edit.channels)
     return s
 
@@ -64,6 +64,9 @@ def check_edit(edit):
         return f"channels must be a whole number from 1, not {edit.channels!r}"
     if not isinstance(edit.muted, bool):
         return f"muted must be true or false, not {edit.muted!r}"
+    named = isinstance(edit.keep, list) and all(isinstance(text, str) for text in edit.keep)
+    if edit.keep is not None and not named:
+        return f"keep must be a list of sentences or nouns, not {edit.keep!r}"
     return ""
 
 
@@ -141,14 +144,7 @@ def pictures_made(folder, edits):
 
 def edit_picture(domain, path, edits, say=print):
     """The picture in a file with a list of edits: a PIL picture. Raises as `open_image`."""
-    side, photograph = domain.generator.resolution, None
-    if domain.align:
-        photograph = open_photograph(path, side, say)
-    image = photograph.image if photograph else images.open_image(path, side, say)
-    w_plus, _ = invert(domain, image)
-    generator = tune_generator(domain, image, w_plus).generator
+    learnt = learn_picture(domain, path, say)
     with torch.no_grad():
-        s = generator.styles(w_plus)  # [1, S]
-        edited = generator.synthesize(apply_edits(domain, s, edits))
-        drawn = generator.synthesize(s)
-    return photograph.put_back(edited, drawn) if photograph else images.to_pil(edited)
+        s = domain.generator.styles(learnt.w_plus)  # [1, S]
+        return learnt.picture(learnt.edited(s, apply_edits(domain, s, edits)))

@@ -274,8 +274,8 @@ class RelativeChange:
 def tuned_domain(domain, changed):
     """A domain as the first, whose generator has some tensors {name: tensor} changed.
 
-    Its W is the first's: linear model, directions and mappers act on it. Early stops were fitted to
-    the first generator's maps, so this one has none.
+    Its W is the first's: linear model, directions and mappers act on it, if more weakly
+    (`tuned_strength`). Early stops were fitted to the first generator's maps, so it has none.
     """
     generator = copy.deepcopy(domain.generator)
     generator.load_state_dict(changed, strict=False)
@@ -283,7 +283,7 @@ def tuned_domain(domain, changed):
     for name in sorted(changed):
         digest.update(changed[name].detach().cpu().numpy().tobytes())
     tuned = replace(domain, generator=generator, fingerprint=digest.hexdigest(),
-                    tuned_from=domain.w_fingerprint, preview_resolution=None, samples=(),
+                    tuned_from=domain.tuned_from or domain, preview_resolution=None, samples=(),
                     sample_latents=None)
     for name in ("w_space", "linear_model", "style_statistics", "sweep"):  # all of them of W
         if name in domain.kept:
@@ -327,3 +327,18 @@ def tune_generator(domain, image, w_plus, *, steps=None, callback=None):
             descent.update({"pixels": pixels, **picture_loss(drawn)}, drawn)
     with torch.no_grad():
         return tuned_domain(domain, change.apply(descent.best))
+
+
+@torch.no_grad()
+def tuned_strength(tuned, s, edited):
+    """How much longer the step from s to edited [1, S] has to be on a tuned generator, for CLIP to
+    see what it sees on the first one: from 1 to `TuningSettings.strength`."""
+    first, changes = tuned.tuned_from, []
+    for domain in (first, tuned):
+        side = domain.preview_resolution
+        image = domain.generator.synthesize(torch.cat([s, edited]), resolution=side)
+        before, after = domain.clip.encode_image(image)
+        changes.append(after - before)  # [D]
+    wanted, got = changes
+    ratio = wanted.square().sum() / (got @ wanted).clamp(min=1e-12)
+    return ratio.clamp(1, tuned.settings.tuning.strength).item()

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms.functional import gaussian_blur
 
+from .domains import Domain
 from .domains.align import cut_square, face_landmarks, face_square
-from .images import open_picture, to_pil, to_tensor
+from .images import open_image, open_picture, to_pil, to_tensor
+from .inversion import invert, tune_generator, tuned_strength
 
 # Of a picture that is aligned as FFHQ's are, in shares of its side: the middle of a face and half
 # its width and height, ears and forehead among them.
@@ -121,3 +123,42 @@ def open_photograph(source, resolution=1024, say=print, face=1):
     landmarks = face_landmarks(picture, say, face)  # [68, 2]
     corners = face_square(landmarks)
     return Photograph(picture, to_tensor(cut_square(picture, corners, resolution, say)), corners)
+
+
+@dataclass(eq=False)
+class LearntPicture:
+    """A picture of one's own with its latent, and the domain whose generator draws it."""
+
+    photograph: Photograph | None  # in which the face was found; None where no face is looked for
+    domain: Domain  # tuned to the picture
+    w_plus: torch.Tensor  # [1, L, w_dim]
+    drawn: torch.Tensor  # [1, 3, R, R], without an edit
+
+    @torch.no_grad()
+    def edited(self, s, edited):
+        """The image [1, 3, R, R] of an edit from s to edited [1, S], as far as CLIP would see it on
+        the generator that was not tuned."""
+        strength = tuned_strength(self.domain, s, edited)
+        return self.domain.generator.synthesize(s + strength * (edited - s))
+
+    def picture(self, edited):
+        """An edited image [1, 3, R, R] as a PIL picture, in its photograph if it is from one."""
+        if self.photograph is None:
+            return to_pil(edited)
+        return self.photograph.put_back(edited, self.drawn)
+
+
+def learn_picture(domain, source, say=print, callback=None):
+    """Open a picture of one's own, encode it, and tune the generator to it: a `LearntPicture`.
+
+    Args: source: path, or the file's bytes; callback: as of `invert` and `tune_generator`.
+    Raises: as `images.open_image`.
+    """
+    side, photograph = domain.generator.resolution, None
+    if domain.align:
+        photograph = open_photograph(source, side, say)
+    image = photograph.image if photograph else open_image(source, side, say)
+    w_plus, _ = invert(domain, image, callback=callback)
+    tuned = tune_generator(domain, image, w_plus, callback=callback)
+    with torch.no_grad():
+        return LearntPicture(photograph, tuned, w_plus, tuned.generator(w_plus))

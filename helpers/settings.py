@@ -29,6 +29,7 @@ class TuningSettings:
     lr: float  # Adam's, in shares of each tensor's root mean square; so it is for the
     noise_lr: float  # constant noise maps
     levels: int  # of the pyramid of pixels, each half the size of the one before
+    strength: float  # how much longer an edit's step is on a tuned generator, at most
     features: float  # weight of the distance between CLIP's vectors,
     identity: float = 0.0  # between the identity network's,
     identity_maps: float = 0.0  # between its feature maps,
@@ -48,7 +49,8 @@ class LinearModelSettings:
     lambda_orthogonal: float  # c1, weight of what else changes for CLIP
     min_remaining: float  # the least that a sentence asks of an image, however well it matches
     lambda_id: float = 0.0  # c2, weight of what changes the person for the identity network
-    min_left: float = 0.0  # the least that may be left of a step that keeps a sentence
+    min_left: float = 0.0  # the least that may be left of a step that keeps a sentence,
+    min_left_opposite: float = 0.0  # and one whose text direction points against the prompt's
     origin: dict[str, str] = None
 
 
@@ -96,6 +98,8 @@ class DirectionSettings:
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
     gradient_images: int = 24  # of the gradient
+    keep_power: float = 1.0  # alpha is divided by what `keep` leaves of a step, to this power,
+    keep_most: float = 2.0  # but becomes at most so many times what it was
     origin: dict[str, str] = None
 
 

@@ -14,6 +14,7 @@ from .domains.formats.torch_files import read_array, read_torch
 from .inversion import invert, tuned_domain
 from .latents import random_w_plus
 from .methods.directions import sweep
+from .methods.linear_model import kept_sentences
 from .methods.mapper import LatentMapper, mapper_settings, train_mapper
 
 MINE = Path("mappers")  # where your own are kept; in Colab, put a folder of your Drive here
@@ -63,24 +64,31 @@ def load_tuned(path, domain):
                                  for name, part in changed.items()})
 
 
-def mapper_path(domain, prompt, folder=None, objective="ours"):
+def mapper_path(domain, prompt, folder=None, objective="ours", keep=None):
     """Where the mapper of a prompt lies: in `folder`, or among those that come with the domain.
 
-    Part of the name is a hash of the whole prompt, so that two prompts never share a file.
+    Part of the name is a hash of the whole prompt and of what the mapper keeps, where that is not
+    the domain's own, so that two mappers never share a file.
     """
     prompt = check_prompt(prompt)
+    asked = f"{objective}: {prompt}"
+    kept = kept_sentences(domain, domain.neutral, prompt, keep)
+    if kept != kept_sentences(domain, domain.neutral, prompt):
+        asked += f", keep: {kept}"
     words = re.sub(r"[^\w]+", "-", prompt)[:60].strip("-")
-    name = f"{words}-{hashlib.sha256(f'{objective}: {prompt}'.encode()).hexdigest()[:8]}"
+    name = f"{words}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     return Path(folder or DATA / domain.name / "mappers") / f"{name}.safetensors"
 
 
-def find_mapper(domain, prompt, objective="ours"):
+def find_mapper(domain, prompt, objective="ours", keep=None):
     """The trained mapper of a prompt, one of yours or one that came along; None if there is none.
+
+    Args: keep: as `train_mapper`.
 
     Raises: ValueError if the file is damaged, or holds another mapper.
     """
     for folder in (MINE, None):
-        path = mapper_path(domain, prompt, folder, objective)
+        path = mapper_path(domain, prompt, folder, objective, keep)
         if path.exists():
             said = read_safetensors(path, only_header=True).get("prompt", "")
             if check_prompt(said) != check_prompt(prompt):
@@ -95,7 +103,7 @@ def train_and_keep(domain, prompt, latents, objective="ours", callback=None, **o
     Where it cannot be written (a full disk), that is said, and the mapper is returned all the same.
     Options, returns and raises as `train_mapper`.
     """
-    path = mapper_path(domain, prompt, MINE, objective)
+    path = mapper_path(domain, prompt, MINE, objective, options.get("keep"))
     run = path.with_suffix(".run")
     mapper, history = train_mapper(domain, prompt, latents, objective=objective, path=run,
                                    callback=callback, **options)

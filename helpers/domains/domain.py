@@ -34,7 +34,7 @@ class Domain:
     fingerprint: str  # sha256 of the generator's file: what was learned on it fits no other
     licence: str
     settings: Settings
-    tuned_from: str = ""  # fingerprint of the generator that was tuned to make this one
+    tuned_from: "Domain | None" = None  # whose generator was tuned to make this one
     classifier: AttributeClassifier | None = None  # evaluates edits, never drives one
     clip_name: str = OWN_CLIP  # or which of OpenAI's
     clip_fingerprint: str = ""  # of its own CLIP's image half, or which of OpenAI's
@@ -57,7 +57,7 @@ class Domain:
     @property
     def w_fingerprint(self):
         """The fingerprint of the generator whose W this is: mappers and sweeps of it act here."""
-        return self.tuned_from or self.fingerprint
+        return (self.tuned_from or self).fingerprint
 
     @property
     def device(self):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from helpers.fused_ops import HalfPrecision, half_type
 from helpers.latents import random_w_plus
 from helpers.losses import text_direction
-from helpers.methods.linear_model import linear_model
+from helpers.methods.linear_model import keep_directions, kept_sentences, linear_model
 from helpers.training_state import SweepRun
 
 
@@ -120,9 +120,9 @@ def sweep_relevance(domain, direction):
 
 
 @torch.no_grad()
-def linear_relevance(domain, direction):
+def linear_relevance(domain, direction, keep=None):
     """R of every channel [S]: how far the linear CLIP step moves it, in standard deviations."""
-    step = linear_model(domain).step(direction)  # [K]
+    step = linear_model(domain).step(direction, keep)  # [K]
     space, generator = domain.w_space, domain.generator
     ends = space.mean + space.offset(torch.stack([0 * step, step]))  # [2, w_dim]
     s = generator.styles(generator.broadcast(ends))  # [2, S]
@@ -168,39 +168,50 @@ def gradient_relevance(domain, direction):
     return relevance
 
 
+def relevance_of(domain, direction, keep, method):
+    """R of every channel [S] for a text direction [D] that leaves what is kept [C, D], computed."""
+    if method == "linear":
+        return linear_relevance(domain, direction, keep)
+    if method not in ("sweep", "gradient"):
+        raise ValueError(f"method must be linear, sweep or gradient, not {method!r}.")
+    if len(keep):
+        Q = torch.linalg.qr(keep.T)[0]  # [D, C] an orthonormal basis of what is kept
+        direction = F.normalize(direction - Q @ (Q.T @ direction), dim=0)
+    if method == "sweep":
+        return sweep_relevance(domain, direction)
+    return gradient_relevance(domain, direction)
+
+
 @torch.inference_mode(False)
-def channel_relevance(domain, neutral, target, method):
+def channel_relevance(domain, neutral, target, method, keep=None):
     """R of every channel [S] for a pair of sentences; the last 256 are kept on the domain."""
-    kept, key = domain.kept.setdefault("relevance", {}), (neutral, target, method)
-    if key not in kept:
+    cache = domain.kept.setdefault("relevance", {})
+    key = neutral, target, method, kept_sentences(domain, neutral, target, keep)
+    if key not in cache:
         direction = text_direction(domain.clip, neutral, target)  # [D]
-        if method == "linear":
-            relevance = linear_relevance(domain, direction)
-        elif method == "sweep":
-            relevance = sweep_relevance(domain, direction)
-        elif method == "gradient":
-            relevance = gradient_relevance(domain, direction)
-        else:
-            raise ValueError(f"method must be linear, sweep or gradient, not {method!r}.")
-        if len(kept) >= 256:  # a page that is open for weeks sees many sentences
-            kept.pop(next(iter(kept)))
-        kept[key] = relevance
-    return kept[key].clone()
+        rows = keep_directions(domain, neutral, target, keep)  # [C, D]
+        relevance = relevance_of(domain, direction, rows, method)
+        if len(cache) >= 256:  # a page that is open for weeks sees many sentences
+            cache.pop(next(iter(cache)))
+        cache[key] = relevance
+    return cache[key].clone()
 
 
 @torch.inference_mode(False)
-def global_direction(domain, neutral, target, *, method=None, threshold=None, channels=None):
+def global_direction(domain, neutral, target, *, keep=None, method=None, threshold=None,
+                     channels=None):
     """Delta-s [S] of method 3: s + alpha * Delta-s is the edit from `neutral` to `target`.
 
     Args:
         neutral, target: sentences, for example domain.neutral and "a person with glasses".
+        keep: what shall stay, for example ["glasses"]; see `kept_sentences`.
         method: "linear"; "sweep", the paper's, which needs the domain's sweep; or "gradient".
         threshold: of a channel's relevance (beta in the paper), or
         channels: how many to leave. What is not given, the domain's settings say.
     Raises: ValueError for bad sentences, numbers or methods, or a sweep that is not there.
     """
     settings = domain.settings.directions
-    relevance = channel_relevance(domain, neutral, target, method or settings.method)
+    relevance = channel_relevance(domain, neutral, target, method or settings.method, keep)
     if threshold is None and channels is None:
         threshold, channels = settings.threshold, settings.channels
     if threshold is None:
@@ -210,9 +221,13 @@ def global_direction(domain, neutral, target, *, method=None, threshold=None, ch
 
 
 @torch.no_grad()
-def alpha_for(domain, s, neutral, target):
-    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks."""
+def alpha_for(domain, s, neutral, target, keep=None):
+    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks, and
+    more where `keep` leaves less of the direction's effect."""
     image = domain.generator.synthesize(s, resolution=domain.preview_resolution)
+    settings, model = domain.settings.directions, linear_model(domain)
     direction = text_direction(domain.clip, neutral, target)  # [D]
-    remaining = linear_model(domain).remaining(direction, image)  # [N]
-    return domain.settings.directions.alpha * remaining[:, None]
+    kept = keep_directions(domain, neutral, target, keep)  # [C, D]
+    left = model.least_step(direction, kept)[1] / model.least_step(direction)[1]
+    more = (left**-settings.keep_power).clamp(max=settings.keep_most)
+    return settings.alpha * more * model.remaining(direction, image)[:, None]

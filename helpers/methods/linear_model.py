@@ -5,7 +5,9 @@ Written by `make export` from notebooks/01_latent_optimization.ipynb: edit that.
 
 import torch
 
+from helpers.clip_model import check_prompt
 from helpers.latents import random_w_plus
+from helpers.losses import text_direction
 
 
 class ClipMargin:
@@ -68,29 +70,44 @@ def fit_linear_model(domain):
     return tensors
 
 
+def held_still(v, A, keep, M):
+    """v [K] without what moves CLIP along the rows of `keep` [C, D]: of all such v the nearest, as
+    A [K, K] measures.
+
+        C = keep M,   v - inv(A) C' inv(C inv(A) C') C v
+    """
+    if keep is None or not len(keep):
+        return v
+    C = keep @ M  # [C, K]
+    B = torch.linalg.solve(A, C.T)  # [K, C] inv(A) C'
+    # A pseudoinverse, since two kept sentences may say the same.
+    return v - B @ torch.linalg.pinv(C @ B, rtol=1e-4, hermitian=True) @ (C @ v)
+
+
 class LinearModel(ClipMargin):
     """A linear model of CLIP in W: CLIP's vector moves by about M v when w moves by v [K] standard
     deviations along W's first K axes, and the identity network's by P v."""
 
     def __init__(self, domain):
-        tensors = domain.linear_model_tensors
-        if tensors is None:
-            tensors = fit_linear_model(domain)
+        tensors = domain.linear_model_tensors or fit_linear_model(domain)
         super().__init__(domain.settings.linear_model, domain.clip, tensors["clip"])
         self.M, self.P = tensors["clip model"], tensors.get("identity model")  # [D, K], [E, K]
 
-    def step(self, direction):
-        """The linear CLIP step [K]: of all v that move CLIP by the margin along d [D], the v with
-        the least |v|^2 + c1 |S v|^2 + c2 |P v|^2, where S v is what else it changes for CLIP."""
+    def least_step(self, direction, keep=None):
+        """The step before it is scaled, v [K], and how far it moves CLIP along d, a'v."""
         a = direction @ self.M  # [K] a = M'd
         S = self.M - direction[:, None] * a  # [D, K] S = M - d a'
-        c1, c2 = self.settings.lambda_orthogonal, self.settings.lambda_id
-        A = torch.eye(len(a), device=a.device) + c1 * S.T @ S  # [K, K] A = I + c1 S'S
-        if self.P is not None and c2 > 0:
-            A = A + c2 * self.P.T @ self.P  # A = I + c1 S'S + c2 P'P
-        v = torch.linalg.solve(A, a)  # inv(A) a
-        # step = margin * inv(A) a / (a' inv(A) a); the neutral sentence asks for none
-        return v * self.margin(direction) / (a @ v).clamp(min=1e-12)
+        A = torch.eye(len(a), device=a.device) + self.settings.lambda_orthogonal * S.T @ S  # [K, K]
+        if self.P is not None:
+            A = A + self.settings.lambda_id * self.P.T @ self.P  # A = I + c1 S'S + c2 P'P
+        v = held_still(torch.linalg.solve(A, a), A, keep, self.M)  # inv(A) a
+        return v, (a @ v).clamp(min=1e-12)  # the neutral sentence asks for none
+
+    def step(self, direction, keep=None):
+        """The linear CLIP step [K]: of all v that move CLIP by the margin along d [D], and not
+        along the rows of `keep` [C, D], the v with the least |v|^2 + c1 |S v|^2 + c2 |P v|^2."""
+        v, along = self.least_step(direction, keep)
+        return v * self.margin(direction) / along
 
 
 def linear_model(domain):
@@ -99,3 +116,57 @@ def linear_model(domain):
         with torch.inference_mode(False):  # tensors of inference mode would break later gradients
             domain.kept["linear_model"] = LinearModel(domain)
     return domain.kept["linear_model"]
+
+
+def kept_sentences(domain, neutral, prompt, keep=None):
+    """What an edit from `neutral` to `prompt` keeps, a tuple of sentences; a bare noun becomes one.
+
+    Args: keep: a list, or one string with commas; None for the domain's own of this prompt, which
+    belong to its neutral sentence.
+    Raises: TypeError for anything else, ValueError for a sentence that is empty or too long.
+    """
+    if keep is None:
+        usual = neutral == domain.neutral
+        keep = domain.keep_defaults.get(check_prompt(prompt), ()) if usual else ()
+    elif isinstance(keep, str):
+        keep = [part for part in keep.split(",") if part.strip(" -")]
+    elif not isinstance(keep, list | tuple):
+        raise TypeError(f'keep is a list of sentences or nouns, such as ["glasses"], not {keep!r}.')
+    sentences = []
+    for text in map(check_prompt, keep):
+        whole = text.startswith(("a ", "an ", "the "))
+        sentences.append(text if whole else f"{domain.neutral} with {text}")
+    return tuple(dict.fromkeys(sentences))
+
+
+def keep_directions(domain, neutral, prompt, keep=None):
+    """What an edit from `neutral` to `prompt` shall not move: the text directions [C, D] of
+    `kept_sentences`, each in units of its margin.
+
+    Raises: as `kept_sentences`, and ValueError where so little of the edit is left that it is
+    broken: a sentence says about what the prompt says, or its opposite, or all of them together do.
+    """
+    model, direction = linear_model(domain), text_direction(domain.clip, neutral, prompt)  # [D]
+    settings, free = model.settings, model.least_step(direction)[1]
+    rows = []
+    for text in kept_sentences(domain, neutral, prompt, keep):
+        kept = text_direction(domain.clip, domain.neutral, text)  # [D]
+        rows.append(kept / model.margin(kept))
+        left = model.least_step(direction, kept[None])[1] / free
+        if kept @ direction < 0 and left < settings.min_left_opposite:
+            raise ValueError(f'"{prompt}" cannot keep "{text}": to this CLIP they are opposites.')
+        if left < settings.min_left:
+            raise ValueError(f'"{prompt}" cannot keep "{text}": to this CLIP they are nearly the '
+                             "same, so that little of the edit would be left.")
+    keep = torch.stack(rows) if rows else direction.new_zeros(0, len(direction))  # [C, D]
+    if model.least_step(direction, keep)[1] < settings.min_left * free:
+        raise ValueError(f'"{prompt}" cannot keep all of this: too little of it would be left.')
+    return keep
+
+
+def keep_losses(change, keep, settings):
+    """{"keep": [N]}: how far a change of CLIP's vector [N, D] goes along what is kept [C, D], the
+    sum of squares, weighted; {} where nothing is kept."""
+    if not len(keep):
+        return {}
+    return {"keep": settings.lambda_keep * (change @ keep.T).square().sum(dim=1)}

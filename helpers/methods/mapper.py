@@ -12,14 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from helpers.inversion import learning_rate
-from helpers.losses import (
-    augmented_features,
-    clip_loss,
-    directional_clip_loss,
-    identity_loss,
-    text_direction,
-)
-from helpers.methods.linear_model import linear_model
+from helpers.losses import augmented_features, clip_loss, directional_clip_loss, text_direction
+from helpers.methods.linear_model import keep_directions, keep_losses, kept_sentences, linear_model
+from helpers.methods.optimization import identity_losses
 from helpers.settings import PAPER_MAPPER
 from helpers.stylegan2 import EqualLinear, StyleGenerator
 from helpers.training_state import TrainingRun, fingerprint
@@ -141,31 +136,43 @@ def identities(domain, latents, resolution):
     return torch.cat([domain.identity(image) for image in images])
 
 
+def paper_keep_losses(objective, features, index):
+    """`keep_losses` of edited images' CLIP vectors [B, D], an option that the paper's objective has
+    switched off; the unedited images are drawn anew, and then lost."""
+    if not len(objective.kept):
+        return {}
+    generator, latents = objective.domain.generator, objective.latents[index]  # [B, L, w_dim]
+    with torch.no_grad():
+        image = generator.synthesize(generator.styles(latents), objective.resolution)
+        before = objective.domain.clip.encode_image(image)  # [B, D]
+    return keep_losses(features - before, objective.kept, objective.settings)
+
+
 class MapperObjective:
-    """The paper's loss of a mapper for one prompt, on latents [N, L, w_dim]."""
+    """The paper's loss of a mapper for one prompt, on latents [N, L, w_dim]; `kept` [C, D]."""
 
     scheduled = False  # does the learning rate rise and fall?
 
-    def __init__(self, domain, prompt, latents, settings, resolution):
+    def __init__(self, domain, prompt, latents, settings, resolution, kept=()):
         self.domain, self.prompt, self.latents = domain, prompt, latents
-        self.settings, self.resolution = settings, resolution
+        self.settings, self.resolution, self.kept = settings, resolution, kept
         self.text = domain.clip.encode_text([prompt])  # t [1, D]
         self.persons = identities(domain, latents, resolution)  # [N, E]
 
     def edit_losses(self, step, image, index, seeds):
-        return {"clip": clip_loss(self.domain.clip.encode_image(image), self.text),
-                "latent": self.settings.lambda_l2 * step.square().mean(dim=(1, 2))}
+        features = self.domain.clip.encode_image(image)  # [B, D]
+        return {"clip": clip_loss(features, self.text),
+                "latent": self.settings.lambda_l2 * step.square().mean(dim=(1, 2)),
+                **paper_keep_losses(self, features, index)}
 
     def compute_losses(self, mapper, index, seeds):
         """{loss: [B]} of the latents with these numbers [B], and the edited images."""
         step = mapper_step(self.domain, mapper, self.latents[index])  # 0.1 M_t(w)
         s = self.domain.generator.styles(self.latents[index] + step)
         image = self.domain.generator.synthesize(s, self.resolution)  # [B, 3, R, R]
-        losses = self.edit_losses(step, image, index, seeds)
-        if self.persons is not None:
-            distance = identity_loss(self.domain.identity(image), self.persons[index])
-            losses["identity"] = self.settings.lambda_id * distance
-        return losses, image
+        person = None if self.persons is None else self.persons[index]
+        return {**self.edit_losses(step, image, index, seeds),
+                **identity_losses(self.domain, image, person, self.settings)}, image
 
 
 def split_latents(latents, batch):
@@ -251,8 +258,8 @@ class LinearMapperObjective(MapperObjective):
 
     scheduled = True
 
-    def __init__(self, domain, prompt, latents, settings, resolution):
-        super().__init__(domain, prompt, latents, settings, resolution)
+    def __init__(self, domain, prompt, latents, settings, resolution, kept=()):
+        super().__init__(domain, prompt, latents, settings, resolution, kept)
         self.direction = text_direction(domain.clip, domain.neutral, prompt)  # d [D]
         self.features, self.remaining = look_at_sources(domain, self.direction, latents, settings,
                                                         resolution)
@@ -262,19 +269,21 @@ class LinearMapperObjective(MapperObjective):
         settings, space = self.settings, self.domain.w_space
         seen = augmented_features(self.domain.clip, image, seeds)  # [A, B, D]
         change = (seen - self.features[list(seeds)][:, index]).mean(dim=0)  # [B, D]
-        change = directional_clip_loss(change, self.direction, self.goal[index],
-                                       settings.lambda_orthogonal)
+        clip = directional_clip_loss(change, self.direction, self.goal[index],
+                                     settings.lambda_orthogonal)
         length = space.position(space.mean + step, mapper_axes(self.domain))  # [B, L, K]
-        # A goal shrinks with what its face lacks, and the orthogonal part is counted in squared
-        # goals: without this factor, faces that show the attribute would hold back all others.
-        return {"clip": self.remaining[index]**2 * change,
-                "latent": settings.lambda_l2 * length.square().mean(dim=(1, 2))}
+        # As in notebook 1: without the factor, faces that show the thing would hold back all others
+        return {"clip": self.remaining[index]**2 * clip,
+                "latent": settings.lambda_l2 * length.square().mean(dim=(1, 2)),
+                **keep_losses(change, self.kept, settings)}
 
 
-def start_at_linear_step(domain, mapper, prompt, settings):
+def start_at_linear_step(domain, mapper, prompt, settings, keep=None):
     """Set the last biases so that 0.1 M(x) is about the linear CLIP step, whatever x is."""
     direction = text_direction(domain.clip, domain.neutral, prompt)
-    wanted = 10 * settings.start * linear_model(domain).step(direction) / math.sqrt(2)  # [K]
+    kept = keep_directions(domain, domain.neutral, prompt, keep)  # [C, D]
+    step = linear_model(domain).step(direction, kept)  # [K]
+    wanted = 10 * settings.start * step / math.sqrt(2)  # [K]
     wanted = torch.where(wanted > 0, wanted, wanted / 0.2)  # the last leaky ReLU undoes this
     with torch.no_grad():
         for network in mapper.networks.values():
@@ -296,48 +305,51 @@ def mapper_settings(domain, objective, steps=None, settings=None):
     return settings if steps is None else replace(settings, steps=steps)
 
 
-def begin(domain, prompt, latents, objective, settings, networks, seed, resolution):
+def begin(domain, prompt, latents, objective, settings, networks, seed, resolution, keep):
     """An untrained mapper, its optimizer and its objective."""
-    mapper = new_mapper(domain, objective, networks, seed)
+    mapper, kept = new_mapper(domain, objective, networks, seed), ()
+    if objective == "ours" or settings.lambda_keep:
+        kept = keep_directions(domain, domain.neutral, prompt, keep)  # [C, D]
     if objective == "paper":
-        loss = MapperObjective(domain, prompt, latents, settings, resolution)
+        loss = MapperObjective(domain, prompt, latents, settings, resolution, kept)
         return mapper, paper_optimizer(mapper, settings.lr), loss
-    start_at_linear_step(domain, mapper, prompt, settings)
-    loss = LinearMapperObjective(domain, prompt, latents, settings, resolution)
+    start_at_linear_step(domain, mapper, prompt, settings, keep)
+    loss = LinearMapperObjective(domain, prompt, latents, settings, resolution, kept)
     return mapper, torch.optim.Adam(mapper.parameters(), lr=settings.lr), loss
 
 
-def describe_run(domain, loss, objective, networks, seed):
+def describe_run(domain, loss, objective, networks, seed, keep):
     """What tells a run from others, {name: value}; a file of another run is not taken up."""
     settings = {name: value for name, value in asdict(loss.settings).items() if name != "origin"}
     networks = list(check_networks(domain, networks))
     return dict(prompt=loss.prompt, objective=objective, generator=domain.fingerprint,
                 clip=domain.clip_fingerprint, resolution=loss.resolution, seed=seed,
-                latents=fingerprint(loss.latents), networks=networks, **settings)
+                latents=fingerprint(loss.latents), networks=networks, **settings,
+                keep=list(kept_sentences(domain, domain.neutral, loss.prompt, keep)))
 
 
 @torch.inference_mode(False)
-def train_mapper(domain, prompt, latents, *, objective="ours", settings=None, steps=None,
-                 networks=ALL, seed=0, resolution=None, path=None, callback=None, accelerator=None):
+def train_mapper(domain, prompt, latents, *, keep=None, objective="ours", settings=None,
+                 steps=None, networks=ALL, seed=0, resolution=None, path=None, callback=None,
+                 accelerator=None):
     """Train a mapper for a prompt on latents [N, L, w_dim] (method 2).
 
-    `objective` is "ours" or "paper"; `settings` (`MapperSettings`) or `steps` replace its own.
-    `resolution` in pixels says where the generator stops; without it, ours stops at
-    `domain.preview_resolution`. With a `path`, the run is kept there and goes on where it was.
-    `callback` gets {"step", "steps", "image", "loss"} after each step, and stops it by True;
-    `accelerator` (Hugging Face accelerate) shares each batch between processes.
+    `keep`, `objective`, `resolution` and `callback` are as `optimize_latent`'s. `settings`
+    (`MapperSettings`) or `steps` replace the objective's own. With a `path`, the run is kept there
+    and goes on where it was. `accelerator` (Hugging Face accelerate) shares each batch between
+    processes.
 
     Returns the mapper with the lowest held-out loss, and history {loss: list}. Raises ValueError
-    for a bad prompt, number or network, too few latents, or another run in `path`.
+    for a bad prompt, keep, number or network, too few latents, or another run in `path`.
     """
     settings = mapper_settings(domain, objective, steps, settings)
     if objective == "ours":
         resolution = resolution or domain.preview_resolution
     latents = domain.generator.check_w_plus(latents).detach().to(domain.device)
     mapper, optimizer, loss = begin(domain, prompt, latents, objective, settings, networks, seed,
-                                    resolution)
+                                    resolution, keep)
     run = TrainingRun(mapper, optimizer, path, accelerator)
-    run.resume(describe_run(domain, loss, objective, networks, seed))
+    run.resume(describe_run(domain, loss, objective, networks, seed, keep))
     training_loop(run, loss, seed, callback)
     mapper.load_state_dict(run.best)
     return mapper.eval().requires_grad_(False), run.history

@@ -4,6 +4,8 @@ runs (Colab), and one lock around the networks."""
 import threading
 import time
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 
 import ipywidgets as widgets
 
@@ -70,7 +72,9 @@ class BackgroundTask:
         if self._one.acquire(blocking=False):
             self.stopped, self._first = False, None  # first: time and number of a step
             self.panel.set_ready()
-            self._thread = threading.Thread(target=self._work, args=(action, *given), daemon=True)
+            # In the context of the cell: ipykernel 7.0.0 sends nothing from a thread without one.
+            work = partial(copy_context().run, self._work, action, *given)
+            self._thread = threading.Thread(target=work, daemon=True)
             self._thread.start()
 
     def wait(self, seconds=None):
@@ -106,8 +110,9 @@ class BackgroundTask:
                     self.panel.draw()  # at full size, where the last step was shown
         except Exception as error:
             self.panel.say(sentence(error))
+        finally:  # also where nothing can be said
+            self._one.release()
         self.time_left.value = ""
-        self._one.release()
         self.panel.attempt(self.panel.set_ready)
 
 
@@ -121,7 +126,7 @@ class Debouncer:
         """Something has moved: the wait begins anew."""
         if self._timer:
             self._timer.cancel()
-        self._timer = threading.Timer(self._seconds, self._action)
+        self._timer = threading.Timer(self._seconds, partial(copy_context().run, self._action))
         self._timer.daemon = True
         self._timer.start()
 

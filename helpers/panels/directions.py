@@ -6,16 +6,16 @@ import ipywidgets as widgets
 
 from ..methods.directions import alpha_for
 from ..settings import PAPER_DIRECTIONS
-from .panel import FacePanel
+from .keep import KeepPanel
 from .widgets import FULL, LABEL, button, row, slider
 
 METHODS = ("linear", "sweep", "gradient")
 
 
-class GlobalPanel(FacePanel):
+class GlobalPanel(KeepPanel):
     """Method 3: a direction for two sentences; the picture follows alpha. Edits can be stacked.
 
-    `global_direction` is notebook 3's, the rest as `FacePanel`. What is `found` is Delta-s [S].
+    `global_direction` is notebook 3's, the rest as `KeepPanel`. What is `found` is Delta-s [S].
     """
 
     def __init__(self, domain, invert, global_direction, *, folder="."):
@@ -41,20 +41,21 @@ class GlobalPanel(FacePanel):
         self.on(partial(self.draw_soon, self.refresh), self.threshold, self.channels)
         self.on(self._keep, self.keep)
         self.on(self._drop, self.drop)
-        self.arrange([row(self.keep, self.drop)],
+        self.arrange([self.kept, row(self.keep, self.drop)],
                      rare=[self.objective, self.neutral, self.threshold, self.channels])
 
     def settings(self):
-        method, selector = self.objective.value, self._selector()
-        return {"objective": method, "neutral": self.neutral.value,
-                selector.description: selector.value}
+        selector = self._selector()
+        return super().settings() | {"neutral": self.neutral.value,
+                                     selector.description: selector.value}
 
-    def look_up(self, prompt, objective, neutral, **left):
-        found = self.direction(self.domain, neutral, prompt, method=objective, **left)
+    def look_up(self, prompt, objective, keep, neutral, **left):
+        found = self.direction(self.domain, neutral, prompt, keep=keep, method=objective, **left)
+        self.shown_keep = keep
         below = f" on top of {self.below}" if self.below else ""
         advice = "Run finds the latent of this picture first"
         if self.chosen.w_plus is not None:
-            advice = self._suit_alpha(prompt, objective, neutral)
+            advice = self._suit_alpha(found, prompt, objective, neutral, keep)
         return found, objective, f"{prompt}{below}, {int((found != 0).sum())} channels: {advice}."
 
     def image_of(self, found, strength, resolution=None):
@@ -65,11 +66,11 @@ class GlobalPanel(FacePanel):
         alpha = abs(self.strength.value) or self._own.alpha
         return [-alpha, 0.0, 0.5 * alpha, alpha, min(2 * alpha, self.strength.max)]
 
-    def columns(self, prompt, objective, neutral, **left):
+    def columns(self, prompt, objective, keep, neutral, **left):
         selector, (name, usual) = self._selector(), *left.items()
         for factor in (0.5, 1, 1.5, 2):
             value = min(selector.max, max(selector.min, type(usual)(factor * usual)))
-            yield f"{name} {value:g}", self.direction(self.domain, neutral, prompt,
+            yield f"{name} {value:g}", self.direction(self.domain, neutral, prompt, keep=keep,
                                                       method=objective, **{name: value})
 
     def _settings(self):
@@ -93,13 +94,14 @@ class GlobalPanel(FacePanel):
         self._set_sliders()
         self.refresh()
 
-    def _suit_alpha(self, prompt, method, neutral):
+    def _suit_alpha(self, found, prompt, method, neutral, keep):
         """Set alpha to what suits the face, once for each face and sentence; returns advice."""
         if method != "linear":  # the paper's alpha is one for all
             return "move alpha"
-        asked = self.chosen, prompt, neutral, self.below
+        asked = self.chosen, prompt, neutral, keep, self.below
         if asked != self._suited:
-            alpha = alpha_for(self.domain, self._below(), neutral, prompt).item()
+            alpha = alpha_for(self.domain, self._below(), neutral, prompt, keep).item()
+            alpha *= self.boost_of(self._below() + alpha * found)
             self._suited, self._alpha, self.strength.value = asked, alpha, round(alpha, 1)
         return f"move alpha; about {self._alpha:.1f} suits this face"
 

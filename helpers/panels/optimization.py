@@ -1,14 +1,14 @@
 """Method 1's panel."""
 
 from ..settings import PAPER_OPTIMIZATION
-from .panel import FacePanel
+from .keep import KeepPanel
 from .widgets import slider
 
 
-class OptimizationPanel(FacePanel):
+class OptimizationPanel(KeepPanel):
     """Method 1: every run searches for an edit of this face. A preview shows where it begins.
 
-    `optimize_latent` is notebook 1's, the rest as `FacePanel`. What is `found` is an edited w_plus.
+    `optimize_latent` is notebook 1's, the rest as `KeepPanel`. What is `found` is an edited w_plus.
     """
 
     def __init__(self, domain, invert, optimize_latent, *, folder="."):
@@ -22,32 +22,38 @@ class OptimizationPanel(FacePanel):
         self.inputs += sliders
         self.on(self._set_sliders, self.objective)
         self._set_sliders()
-        self.arrange(sliders, rare=[self.objective])
+        self.arrange([self.kept, *sliders], rare=[self.objective])
 
     def settings(self):
-        return {"objective": self.objective.value, "steps": self.steps.value,
-                "lambda_l2": self.lambda_l2.value, "lambda_id": self.lambda_id.value}
+        return super().settings() | {"steps": self.steps.value, "lambda_l2": self.lambda_l2.value,
+                                     "lambda_id": self.lambda_id.value}
 
-    def look_up(self, prompt, **settings):
+    def look_up(self, prompt, keep, **settings):
         """The preview: where our search starts, one step of the linear model of CLIP."""
         if self.chosen.w_plus is None:
             return None, "preview", "Run finds the latent of this picture first, then the edit."
-        found, _ = self.optimize(self.domain, self.chosen.w_plus, prompt, steps=0)
+        found, _ = self.optimize(self.domain, self.chosen.w_plus, prompt, keep=keep, steps=0)
+        self.shown_keep = keep
         return found, "preview", f"{prompt}: a quick preview. Run searches for a better edit."
 
-    def edit(self, prompt, **settings):
+    def edit(self, prompt, keep, **settings):
         self.say(f"Editing: {prompt}")
-        found, history = self.optimize(self.domain, self.chosen.w_plus, prompt,
+        found, history = self.optimize(self.domain, self.chosen.w_plus, prompt, keep=keep,
                                        callback=self.task.watch, **settings)
-        self.strength.value = 1
+        self.strength.value, self.shown_keep = 1, keep
         ended = "stopped" if self.task.stopped else "done"
         said = f"{prompt}: {ended} after {len(history['loss'])} steps."
+        if keep and settings["objective"] == "paper":
+            self.shown_keep, said = "", f"{said} The paper's objective keeps nothing."
         return found, settings["objective"], said
 
     def image_of(self, found, strength, resolution=None):
         source = self.chosen.w_plus
-        w_plus = source if strength == 0 else source + strength * (found - source)
+        w_plus = source if strength == 0 else source + self.boost * strength * (found - source)
         return self.synthesize(self.domain.generator.styles(w_plus), resolution)
+
+    def find_boost(self, found):
+        return self.boost_of(self.domain.generator.styles(found))
 
     def columns(self, prompt, lambda_l2, **settings):
         usual = lambda_l2 or self.domain.settings.optimization.lambda_l2

@@ -9,7 +9,7 @@ import torch
 from IPython.display import display
 
 from .. import images
-from ..inversion import tune_generator
+from ..inversion import tune_generator, tuned_strength
 from .background import MODEL_LOCK, BackgroundTask, Busy, Debouncer
 from .saving import Exports
 from .widgets import FULL, LABEL, TEXT_WIDE, FaceSource, Pictures, Refused, row, sentence, slider
@@ -34,7 +34,7 @@ class FacePanel:
         self.domain, self.invert = domain, invert
         self.chosen, self.found = None, None  # the `Face` and the edit on show
         self.shown_prompt, self.shown_objective, self.title = prompt, None, prompt  # of that edit
-        self.below = ""  # the sentences of the edits below it
+        self.below, self.boost = "", 1.0  # the sentences of the edits below it; see `find_boost`
         self._usual = objectives[0][1]  # the objective that goes without saying
         self._one, self._actor = threading.RLock(), None  # the thread that does what a hand asked
         self._later = self.draw  # what is done when nothing has moved for a while
@@ -73,7 +73,8 @@ class FacePanel:
         self.more.observe(self._more_pressed, "value")
         task, exports = self.task, self.exports
         left = widgets.VBox([
-            self.face, row(*self.faces.controls[1:]), self.prompt, *controls, self.more, self.rare,
+            self.face, row(*self.faces.controls[1:]), self.faces.advice, self.prompt, *controls,
+            self.more, self.rare,
             row(task.run, task.stop, task.progress, task.time_left), self.status, self.caution,
             self.strength, self.pictures.compare, self.view,
             row(exports.png, exports.gif, exports.grid)],
@@ -105,6 +106,10 @@ class FacePanel:
     def image_of(self, found, strength, resolution=None):
         """The image [1, 3, R, R] of an edit at a strength. At 0 it is the source."""
 
+    def find_boost(self, found):
+        """By what an edit's strength is multiplied, where strength 1 is what was found."""
+        return 1.0
+
     def strengths(self):
         """The rows of the grid."""
         return sorted({self.strength.min, 0.0, 0.5, 1.0, 1.5})
@@ -130,14 +135,16 @@ class FacePanel:
         with self._one:
             self._actor = threading.get_ident()
             try:
-                action()
-            except Exception as error:
-                self.say(sentence(error))
-                if isinstance(error, Busy):  # it counts later
-                    self._later = action
-                    self.rest.move()
-            self.set_ready()
-            self._actor = None
+                try:
+                    action()
+                except Exception as error:
+                    self.say(sentence(error))
+                    if isinstance(error, Busy):  # it counts later
+                        self._later = action
+                        self.rest.move()
+                self.set_ready()
+            finally:  # also where nothing can be said
+                self._actor = None
 
     def set_ready(self):
         """Disable what cannot be done now, and have the list say which face is on show."""
@@ -203,6 +210,7 @@ class FacePanel:
     def _take(self, prompt, found, objective, said):
         """An edit has been found: say so, and which words of its prompt CLIP does not know."""
         self.found, self.shown_prompt, self.shown_objective = found, prompt, objective
+        self.boost = self.find_boost(found) if self.ready() else 1.0
         self.title = prompt if objective == self._usual else f"{prompt} ({objective})"
         self.say(said if self.ready() else f"{self.chosen.note} {said}")
         caution = html.escape(self.domain.clip.caution(prompt))
@@ -215,6 +223,14 @@ class FacePanel:
     def blended(self, strength, resolution=None):
         """The image [1, 3, R, R] of the edit on show at a strength. At 0 it is the source."""
         return self.image_of(self.found, strength, resolution)
+
+    def boost_of(self, edited):
+        """How much longer the step to s edited [1, S] has to be where the picture on show has a
+        tuned generator of its own (`inversion.tuned_strength`)."""
+        if self.chosen.tuned is None:
+            return 1.0
+        s = self.domain.generator.styles(self.chosen.w_plus)
+        return tuned_strength(self.chosen.tuned, s, edited)
 
     def synthesize(self, s, resolution=None):
         """The image [1, 3, R, R] of s [1, S], drawn by the generator that was tuned to the picture

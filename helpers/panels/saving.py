@@ -67,6 +67,7 @@ class Exports:
         return {"Software": "StyleCLIP in three notebooks", "Description": GENERATED,
                 "Model": f"{panel.domain.name}. {panel.domain.licence}",
                 "Prompt": panel.shown_prompt, "Objective": panel.shown_objective,
+                "Keep": panel.shown_keep or "nothing",
                 "Strength": ", ".join(f"{strength:g}" for strength in strengths),
                 "Below": panel.below or "no other edit"}
 
@@ -76,6 +77,8 @@ class Exports:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = images.write_new(self.folder, stem, kind, content)
+        except FileNotFoundError:  # the working folder itself is gone: `sentence` says so
+            raise
         except OSError as error:
             raise Refused(f"{stem}.{kind} is not saved ({error.strerror or error}), and the edit "
                           "stays as it is: make room, or choose another folder for the panel, "

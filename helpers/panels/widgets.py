@@ -1,6 +1,8 @@
 """What a panel is made of: labelled controls, two pictures, the controls that ask for a face."""
 
 import html
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from .. import images
 from ..domains import Domain
+from ..domains.align import is_aligned
 from ..latents import random_w_plus
 from ..photographs import Photograph, open_photograph
 
@@ -18,6 +21,10 @@ FULL = {"width": "98%", "max_width": "440px"}  # as wide as a phone allows
 TEXT_WIDE = {"width": "auto", "align_self": "flex-start"}  # as wide as its text
 SIDE = 512  # pixels of a picture in a panel
 RANDOM, FILE = "random", "file"  # in the list of faces, beside the paths of samples
+UNALIGNED = ('No face is seen where FFHQ has it: if the edit looks wrong, clear "this file is '
+             'aligned like FFHQ" to have the face found.')
+COLAB_ADVICE = ('<div style="line-height: 1.3">Colab can lose the connection when a file of more '
+                "than 1 MB is opened: put it into the Files pane, and type its path here.</div>")
 
 
 class Refused(Exception):
@@ -26,6 +33,12 @@ class Refused(Exception):
 
 def sentence(error):
     """What went wrong as one line: the first of the message, without the folders of a file."""
+    if isinstance(error, FileNotFoundError) and not Path(error.filename or "").is_absolute():
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return ("The working folder of this kernel was removed: change to one that exists "
+                    "(%cd ~, in Colab %cd /content) and try again.")
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {Path(error.filename).name}" if error.filename else ".")
     first = str(error).strip().partition("\n")[0]
@@ -137,11 +150,15 @@ class FaceSource:
         self.another = button("another random face", icon="random")
         self.upload = widgets.FileUpload(accept="image/*", multiple=False,
                                          description="open a file", layout=TEXT_WIDE)
+        self.path = widgets.Text(placeholder="or type its path, and Enter",
+                                 continuous_update=False, layout={"width": "190px"})
+        display = "" if "google.colab" in sys.modules else "none"
+        self.advice = widgets.HTML(COLAB_ADVICE, layout=FULL | {"display": display})
         self.aligned = widgets.Checkbox(value=False, indent=False, layout=TEXT_WIDE,
                                         description="this file is aligned like FFHQ")
         self.number = widgets.BoundedIntText(value=1, min=1, max=99, description="person",
                                              style=LABEL, layout={"width": "140px"})
-        self.controls = [self.choice, self.another, self.upload]
+        self.controls = [self.choice, self.another, self.upload, self.path]
         self.controls += [self.number, self.aligned] if domain.align else []
 
     def asked(self, control):
@@ -154,9 +171,13 @@ class FaceSource:
             return Face(name, self._domain.generator(w_plus), w_plus)
         if name != FILE:
             return self.encoded.get(name) or self._open(name, name, align=False)
+        if control is self.upload:
+            self.path.value = ""
         if control is not self.choice or self._file is None:
             align = self._domain.align and not self.aligned.value
-            self._file = self._open(FILE, self._uploaded(), align)
+            path = self.path.value.strip()
+            source = Path(path).expanduser() if path else self._uploaded()
+            self._file = self._open(FILE, source, align)
         return self._file
 
     def _uploaded(self):
@@ -174,4 +195,7 @@ class FaceSource:
             image = photograph.image
         else:
             image = images.open_image(source, side, notes.append)
+            with suppress(ImportError):  # without dlib no face can be looked for
+                if self._domain.align and name == FILE and not is_aligned(images.to_pil(image)):
+                    notes.append(UNALIGNED)
         return Face(name, image, self._latents.get(name), " ".join(notes), photograph)

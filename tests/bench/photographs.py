@@ -2,6 +2,7 @@
 
     python -m tests.bench.photographs                   16 hard photographs of generated faces
     python -m tests.bench.photographs FILE ...          your own
+    python -m tests.bench.photographs --cover FILE      data/edits.jpg: one, edited three ways
 
 dlib's descriptor and the attribute classifier count; neither drives anything. Result: photographs.
 """
@@ -18,10 +19,10 @@ from PIL import Image
 
 from data.faces.recipe import descriptor
 from data.training import to_pixels
-from helpers.domains import load_domain
+from helpers.domains import DATA, load_domain
 from helpers.evaluation import evaluate_edit
-from helpers.images import to_pil
-from helpers.inversion import invert, tune_generator
+from helpers.images import labelled_grid, to_jpeg, to_pil, to_tensor
+from helpers.inversion import invert, tune_generator, tuned_strength
 from helpers.latents import random_w_plus
 from helpers.methods.directions import alpha_for, global_direction
 from helpers.photographs import open_photograph
@@ -95,19 +96,21 @@ def psnr(image, other):
 
 
 @torch.no_grad()
-def count_edits(domain, tuned, w_plus):
-    """What the classifier counts of method 3 on one picture, drawn by a tuned generator.
+def count_edits(domain, w_plus):
+    """What the classifier counts of method 3 on one picture.
 
-    Alpha is what suits the picture as the first generator draws it.
     Returns: {prompt: is it there, or None where it was before}, the share of the other attributes
     that are unchanged where the classifier is sure, and the edited images.
     """
     s = domain.generator.styles(w_plus)  # [1, S]
-    before, there, unchanged, edited = tuned.generator.synthesize(s), {}, [], []
+    before, there, unchanged, edited = domain.generator.synthesize(s), {}, [], []
     for prompt in PROMPTS:
         direction = global_direction(domain, domain.neutral, prompt)
         alpha = alpha_for(domain, s, domain.neutral, prompt)
-        after = tuned.generator.synthesize(s + alpha * direction)
+        step = alpha * direction  # [1, S]
+        if domain.tuned_from:
+            step = step * tuned_strength(domain, s, s + step)
+        after = domain.generator.synthesize(s + step)
         found = evaluate_edit(domain, before, after, prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
         if found.n:
@@ -126,8 +129,8 @@ def measure(domain, source):
     ended = time.perf_counter()
     with torch.no_grad():
         first, drawn = domain.generator(w_plus), tuned.generator(w_plus)
-    there, unchanged, _ = count_edits(domain, domain, w_plus)
-    there_tuned, unchanged_tuned, edited = count_edits(domain, tuned, w_plus)
+    there, unchanged, _ = count_edits(domain, w_plus)
+    there_tuned, unchanged_tuned, edited = count_edits(tuned, w_plus)
     image = photograph.image
     found = {"encoded": {"dlib": dlib_distance(image, first), "psnr": psnr(image, first),
                          "seconds": encoded - started, "there": there, "unchanged": unchanged},
@@ -136,6 +139,30 @@ def measure(domain, source):
                        "unchanged": unchanged_tuned}}
     back = [photograph.put_back(picture, drawn) for picture in edited]
     return found, [photograph.picture, *back]
+
+
+COVER = ("a person with glasses", "an old person", "a person with blonde hair")
+
+
+def write_cover(domain, path):
+    """data/edits.jpg: a photograph, and three edits of it by method 3 put back into it."""
+    photograph = open_photograph(path, domain.generator.resolution)
+    w_plus, _ = invert(domain, photograph.image)
+    tuned = tune_generator(domain, photograph.image, w_plus)
+    pictures, titles = [photograph.picture], ["the photograph"]
+    with torch.no_grad():
+        s = tuned.generator.styles(w_plus)  # [1, S]
+        drawn = tuned.generator.synthesize(s)
+        for prompt in COVER:
+            step = global_direction(tuned, tuned.neutral, prompt)
+            alpha = alpha_for(tuned, s, tuned.neutral, prompt)
+            step = step * alpha * tuned_strength(tuned, s, s + alpha * step)
+            edited = tuned.generator.synthesize(s + step)
+            pictures.append(photograph.put_back(edited, drawn))
+            titles.append(f'"{prompt}"')
+    tiles = torch.cat([to_tensor(picture.resize((512, 512))) for picture in pictures])
+    sheet = labelled_grid(tiles, [""], titles, 400)
+    (DATA / "edits.jpg").write_bytes(to_jpeg(sheet, quality=85))
 
 
 def report(found):
@@ -157,9 +184,12 @@ def main():
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--sheets", metavar="FOLDER", help="write each with its edits there")
+    parser.add_argument("--cover", metavar="FILE", help="write README.md's picture; a square one")
     add_keep(parser)
     options = parser.parse_args()
     domain, found = load_domain("faces"), []
+    if options.cover:
+        return write_cover(domain, options.cover)
     sources = options.files or hard_photographs(domain, options.count, options.seed)
     for number, source in enumerate(sources):
         try:

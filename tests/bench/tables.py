@@ -292,6 +292,18 @@ def visitors():
     return markdown(["domain", "first picture", "edit", "memory"], rows)
 
 
+def keep():
+    """A thing that comes along with an edit, without and with `keep`."""
+    rows = []
+    for row in load("keep")["rows"]:
+        plain, kept = row["without"], row["with"]
+        rows.append([row["prompt"], row["keep"],
+                     f"{plain['gained']} → {kept['gained']} of {row['lacking it']}",
+                     f"{percent(plain['there'])} → {percent(kept['there'])}",
+                     f"{percent(plain['unchanged'])} → {percent(kept['unchanged'])}"])
+    return markdown(["sentence", "keep", "faces that gain it", "there", "unchanged"], rows)
+
+
 def table(name):
     """The markdown of a table by its name in README.md. Raises KeyError for another name."""
     if name == "faces_quality":
@@ -300,6 +312,8 @@ def table(name):
         return faces_ablation()
     if name == "faces_floor":
         return faces_floor()
+    if name == "keep":
+        return keep()
     if name == "avatars_quality":
         return avatars_quality()
     if name == "originals":

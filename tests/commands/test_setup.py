@@ -119,8 +119,9 @@ def test_pip_says_errors_and_no_warnings():
 
 
 def test_the_makefile_knows_every_target_once():
-    targets = ["run", "test", "test-colab", "lab", "page", "app", "bench", "stress", "models",
-               "models-faces", "notebooks", "export", "slides", "colab", "clean"]
+    targets = ["run", "test", "test-colab", "test-colab-past", "mutants", "lab", "page", "app",
+               "bench", "stress", "models", "models-faces", "notebooks", "export", "slides",
+               "colab", "clean"]
     said = make("REPO=a/b", "ARGS=--share", *targets)
     for part in ("commands.run --save", 'commands.colab "a/b"', "commands.page --share",
                  "jupyter lab ", "--to slides", "bench", "data.avatars.recipe.make",
@@ -128,6 +129,20 @@ def test_the_makefile_knows_every_target_once():
         assert part in said
     listed = re.findall(r"[a-z-]+", re.search(r"\.PHONY:(.*?)\n\n", MAKEFILE, re.S)[1])
     assert set(targets) | {"lock"} == set(listed)
+
+
+@pytest.mark.parametrize(("target", "python", "numpy"), [
+    ("colab", "python3.13", "2.1.3"), ("colab-past", "python3.12", "2.0.2")])
+def test_each_of_colabs_runtimes_is_tested_with_its_own_versions(target, python, numpy):
+    file = f"tests/{target}-constraints.txt"
+    said = make("-W", file, f"test-{target}")
+    assert f"{python} -m venv .venv-{target}\n" in said
+    assert said.count(f"pip install -qq -c {file} ") == 2
+    assert f".venv-{target}/bin/python -m pytest" in said
+    pins = {wanted.name: str(wanted.specifier) for wanted in requirements(file)}
+    assert pins["numpy"] == f"=={numpy}" and pins["torch"] == "==2.11.0"
+    other = make(f"test-{target}", "-W", file, "COLAB_PYTHON=python3.11")
+    assert f"python3.11 -m venv .venv-{target}" in other
 
 
 def test_without_chromium_the_last_line_says_what_was_not_tested(tmp_path):

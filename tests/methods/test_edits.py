@@ -1,13 +1,14 @@
 """Lists of edits, and folders of pictures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from helpers import edits
+from helpers import photographs
 from helpers.edits import Edit, apply_edits, edit_folder, load_edits, save_edits
 from helpers.latents import random_w_plus
 from helpers.methods.directions import global_direction
@@ -72,9 +73,12 @@ def test_a_byte_order_mark_and_whole_numbers_are_read(tmp_path, encoding):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Encoding takes no time, and finds the same latent for every picture."""
-    monkeypatch.setattr(edits, "invert",
-                        lambda domain, image: (random_w_plus(domain, 1, seed=1), {}))
+    """Encoding takes no time, and finds the same latent for every picture; nothing is tuned."""
+    monkeypatch.setattr(photographs, "invert", lambda domain, image, callback:
+                        (random_w_plus(domain, 1, seed=1), {}))
+    monkeypatch.setattr(photographs, "tune_generator",
+                        lambda domain, image, w_plus, callback:
+                        replace(domain, tuned_from=domain))
 
 
 def test_a_folder_is_edited_and_what_is_no_picture_is_named(domain, tmp_path, quick):
@@ -87,8 +91,11 @@ def test_a_folder_is_edited_and_what_is_no_picture_is_named(domain, tmp_path, qu
     count = edit_folder(domain, source, tmp_path / "out", mine, said.append)
     there = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert count == 2 and there == ["a-jpg.png", "b-jpg.png"]
+    with Image.open(tmp_path / "out" / "a-jpg.png") as picture:
+        assert "Not a photograph" in picture.text["Description"]
     assert "notes.txt is not a picture" in said[0]
     assert said[-1] == "Skipped 1 of 3 files: notes.txt."
+    assert edit_folder(domain, source, tmp_path / "out", mine, said.append) == 0  # all is done
     edit_folder(domain, source, tmp_path / "out", [], said.append)  # nothing is overwritten
     assert len(list((tmp_path / "out").iterdir())) == 4
     with pytest.raises(ValueError, match="need a folder of their own"):
@@ -106,6 +113,6 @@ def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, mon
             raise OSError("the disk does not answer")
         return torch.zeros(1, 3, 32, 32)
 
-    monkeypatch.setattr(edits.images, "open_image", failing)
+    monkeypatch.setattr(photographs, "open_image", failing)
     assert edit_folder(toy, source, tmp_path / "out", [], said.append) == 2
     assert said == ["Skipped: the disk does not answer", "Skipped 1 of 3 files: b.png."]

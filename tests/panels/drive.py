@@ -55,8 +55,8 @@ class Runs:
 class Optimization(Runs):
     """Stands in for `optimize_latent`: w_plus, moved."""
 
-    def __call__(self, domain, w_plus, prompt, *, objective="ours", steps=None, lambda_l2=None,
-                 lambda_id=None, callback=None):
+    def __call__(self, domain, w_plus, prompt, *, keep=None, objective="ours", steps=None,
+                 lambda_l2=None, lambda_id=None, callback=None):
         domain.clip.encode_text([prompt])
         if steps == 0:
             return w_plus + 0.2, {"loss": []}
@@ -72,14 +72,14 @@ class Mappers(Runs):
         super().__init__(domain)
         self.kept = {(domain.prompts[0], "ours"): 0.3}
 
-    def find(self, prompt, objective):
-        return self.kept.get((prompt, objective))
+    def find(self, prompt, objective, keep=None):
+        return self.kept.get((prompt, objective, keep) if keep else (prompt, objective))
 
-    def train(self, prompt, objective, callback):
+    def train(self, prompt, objective, callback, keep=None):
         if prompt == "a broken person":
             raise ValueError("no mapper for that")
         self.steps(torch.zeros(1, 3, 64, 64), 10, callback)
-        self.kept[prompt, objective] = -0.2
+        self.kept[(prompt, objective, keep) if keep else (prompt, objective)] = -0.2
         return -0.2
 
     def apply(self, domain, mapper, w_plus, strength, only):
@@ -92,7 +92,8 @@ class Mappers(Runs):
 class Directions(Runs):
     """Stands in for `global_direction`: so many channels, moved by the length of the text."""
 
-    def __call__(self, domain, neutral, target, *, method=None, threshold=None, channels=None):
+    def __call__(self, domain, neutral, target, *, keep=None, method=None, threshold=None,
+                 channels=None):
         self.asked.append({"method": method, "threshold": threshold, "channels": channels})
         if method == "gradient":
             raise ValueError("There are no gradients here.")

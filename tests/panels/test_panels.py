@@ -2,11 +2,14 @@
 
 import html
 import random
+import sys
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import replace
 from types import SimpleNamespace
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
@@ -276,6 +279,77 @@ def test_uploads_of_both_ipywidgets(domain):
         assert source._uploaded() == b"one"
 
 
+@pytest.fixture
+def picture_file(tmp_path):
+    path = tmp_path / "own.png"
+    path.write_bytes(png(90, 60))
+    return path
+
+
+def test_a_file_can_be_named_by_its_path(each, picture_file, monkeypatch):
+    first = before(each)
+    each.faces.path.value = f" {picture_file} "
+    assert before(each) != first and "60 x 60" in status(each) and each.face.value == "file"
+    monkeypatch.setenv("HOME", str(picture_file.parent))
+    monkeypatch.chdir(picture_file.parent)
+    for path in ("~/own.png", "own.png"):
+        each.face.value = each.face.options[0][1]
+        each.faces.path.value = path
+        assert each.face.value == "file"
+    each.faces.path.value = "no.png"
+    assert "No such file or directory: no.png" in status(each) and each.face.value == "file"
+
+
+def test_the_file_that_came_last_counts(panel, picture_file):
+    panel.faces.path.value = str(picture_file)
+    upload(panel, png(colour="navy"))
+    assert panel.faces.path.value == "" and pixels(before(panel)).mean(axis=(0, 1))[2] > 100
+    panel.faces.path.value = str(picture_file)  # orange
+    assert pixels(before(panel)).mean(axis=(0, 1))[0] > 200
+
+
+def test_in_colab_the_panel_says_why_a_path_is_better(domain, tmp_path, monkeypatch):
+    assert not shown(optimization_panel(domain, tmp_path).faces.advice)
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    panel = optimization_panel(domain, tmp_path)
+    assert shown(panel.faces.advice) and "more than 1 MB" in panel.faces.advice.value
+    assert panel.faces.advice in panel.widget.children[0].children[0].children
+
+
+HINT = "No face is seen where FFHQ has it"
+
+
+def test_a_picture_that_is_called_aligned_and_is_not_gets_a_hint(domain, tmp_path, monkeypatch):
+    aligned = []
+    monkeypatch.setattr("helpers.panels.widgets.is_aligned", lambda picture: aligned.pop())
+    panel = optimization_panel(replace(domain, align=True), tmp_path)
+    panel.faces.aligned.value = True  # no file has been opened yet
+    aligned.append(False)
+    upload(panel, png())
+    assert HINT in status(panel) and panel.face.value == "file"
+    run(panel)  # it is a hint, no refusal
+    assert panel.chosen.w_plus is not None and "done" in status(panel)
+    aligned.append(True)
+    upload(panel, png(colour="navy"))
+    assert HINT not in status(panel) and panel.face.value == "file" and not aligned
+
+
+def test_without_dlib_and_where_faces_are_not_aligned_there_is_no_hint(domain, tmp_path,
+                                                                       monkeypatch):
+    def fails(picture):
+        raise ImportError("Finding faces needs dlib.")
+
+    monkeypatch.setattr("helpers.panels.widgets.is_aligned", fails)
+    panel = optimization_panel(replace(domain, align=True), tmp_path)
+    panel.faces.aligned.value = True
+    upload(panel, png())
+    assert HINT not in status(panel) and panel.face.value == "file"
+    monkeypatch.setattr("helpers.panels.widgets.is_aligned", lambda picture: False)
+    panel = optimization_panel(domain, tmp_path)  # cartoons are not aligned like FFHQ
+    upload(panel, png())
+    assert HINT not in status(panel) and panel.face.value == "file"
+
+
 # What one sees and hears
 
 
@@ -503,6 +577,53 @@ def test_a_picture_waits_for_a_picture_but_not_for_a_run():
         thread.join(5)
         assert "Busy" in found[0]
     assert attempt(lock) is None
+
+
+# Kernels whose threads cannot send
+
+
+def sends(monkeypatch, send):
+    """Have a function called, with a widget, whenever one of its values changes."""
+    notify = widgets.Widget.notify_change
+
+    def notify_and_send(widget, change):
+        send(widget)
+        notify(widget, change)
+
+    monkeypatch.setattr(widgets.Widget, "notify_change", notify_and_send)
+
+
+def test_threads_send_as_the_cell_does_that_began_them(panel, monkeypatch):
+    """ipykernel 7.0.0 looks for that cell in a variable of the context, and sends nothing else."""
+    cell, failed = ContextVar("cell"), []
+    monkeypatch.setattr(threading, "excepthook", lambda broken: failed.append(broken.exc_value))
+    sends(monkeypatch, lambda widget: cell.get())
+    cell.set("this one")
+    panel.prompt.value = "a bald person"
+    run(panel)
+    assert "done" in status(panel) and not panel.task.busy and not panel.run.disabled
+    panel.prompt.value = ""
+    run(panel)
+    assert "prompt is empty" in status(panel) and not panel.task.busy and not failed
+
+
+def test_a_thread_that_cannot_send_leaves_nothing_busy(panel, monkeypatch):
+    main, failed, broken = threading.get_ident(), [], [True]
+
+    def send(widget):
+        if broken and threading.get_ident() != main:
+            raise LookupError("this thread has no cell")
+
+    monkeypatch.setattr(threading, "excepthook", lambda error: failed.append(error.exc_value))
+    sends(monkeypatch, send)
+    run(panel)
+    assert failed and not panel.task.busy and MODEL_LOCK.lock.acquire(blocking=False)
+    MODEL_LOCK.lock.release()
+    panel.strength.value = 0.5  # any move enables Run again
+    assert not panel.run.disabled
+    broken.clear()
+    run(panel)
+    assert "done" in status(panel)
 
 
 # Anything at any time

@@ -1,12 +1,15 @@
 """What the panels write: PNG, GIF and grids; and what happens where they cannot."""
 
 from io import BytesIO
+from pathlib import Path
 
 import pytest
-from drive import global_panel, mapper_panel, optimization_panel, run, settled, shown, status
+from drive import global_panel, mapper_panel, optimization_panel, png, run, settled, shown, status
 from PIL import Image
 
 from helpers import images
+from helpers.domains import download
+from helpers.panels.widgets import sentence
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,56 @@ def test_a_folder_that_cannot_be_is_one_line(panel, tmp_path):
     panel.exports.folder = tmp_path / "file" / "pictures"
     panel.exports.png.click()
     assert "is not saved (Not a directory)" in status(panel) and str(tmp_path) not in status(panel)
+
+
+@pytest.fixture
+def no_working_folder(tmp_path, monkeypatch):
+    """The folder in which this process works is removed."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+
+def save_in(panel, folder):
+    panel.exports.folder = Path(folder)
+    panel.exports.png.click()
+
+
+def save_grid_in(panel, folder):
+    panel.exports.folder = Path(folder)
+    make_grid(panel)
+
+
+def open_in(panel, folder):
+    panel.faces.path.value = f"{folder}/own.png"
+
+
+@pytest.mark.parametrize("use", [save_in, save_grid_in, open_in])
+def test_without_a_working_folder_a_relative_path_is_one_line(panel, no_working_folder, use):
+    picture = panel.pictures.after.value
+    use(panel, "pictures")
+    assert "The working folder of this kernel was removed: change to one" in status(panel)
+    assert panel.pictures.after.value == picture and not panel.run.disabled
+
+
+def test_without_a_working_folder_other_paths_work(panel, no_working_folder, tmp_path):
+    save_in(panel, tmp_path)
+    assert "Saved" in status(panel) and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "own.png").write_bytes(png())
+    open_in(panel, tmp_path)
+    assert panel.face.value == "file"
+    open_in(panel, tmp_path / "nowhere")
+    assert "No such file or directory: own.png" in status(panel)
+
+
+def test_without_a_working_folder_a_relative_cache_is_one_sentence(no_working_folder, monkeypatch):
+    """Raised by whatever is fetched; a panel shows the first line of it."""
+    monkeypatch.setenv("STYLECLIP_CACHE", "cache")
+    source = download.Source("http://127.0.0.1:9/file", "0" * 64)
+    with pytest.raises(OSError, match="STYLECLIP_CACHE|working folder") as caught:
+        download.fetch((source,))
+    assert "\n" not in sentence(caught.value)
 
 
 # Grids
