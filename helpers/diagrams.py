@@ -136,6 +136,42 @@ def linear_step():
                 "an ellipse.")
 
 
+def mapper_networks():
+    """The three networks of a mapper, from the rows of w_plus to an image."""
+    figure, axis = _canvas(8.6, 2.9, (-0.8, 9.2), (-0.9, 2.6))
+    total = box(axis, 5.1, 1, "w + 0.1 M(w)")
+    for i, name in enumerate(("coarse", "medium", "fine")):
+        rows = box(axis, 0, 2.1 - 1.1 * i, f"{name} rows", GROUPS[i])
+        network = box(axis, 2.5, 2.1 - 1.1 * i, "PixelNorm,\nfour layers", YELLOW)
+        link(axis, rows, network)
+        link(axis, network, total)
+    generator, image = box(axis, 7.2, 1, "G\ngenerator", BLUE), box(axis, 8.7, 1, "image")
+    link(axis, total, generator)
+    link(axis, generator, image)
+    axis.text(5.1, -0.75, "yellow: what is trained   blue: a fixed network", ha="center",
+              color="0.35")
+    show_figure(figure, "Each group of rows of w_plus, coarse, medium and fine, goes through a "
+                "network of its own. A tenth of what the three put out is added to w_plus, and the "
+                "generator draws the image.")
+
+
+def training_curve(history, interval):
+    """The losses of a training, {name: one value a step}; "held_out" has one each `interval`
+    steps."""
+    figure = Figure(figsize=(7, 2.7), layout="constrained")
+    axis, steps = figure.subplots(), len(history["loss"])
+    for name, values in history.items():
+        if name not in ("loss", "held_out"):
+            axis.plot(values, label=name)
+    at = [min(interval * i, steps) for i in range(len(history["held_out"]))]
+    axis.plot(at, history["held_out"], "ko-", label="held out, all terms")
+    axis.set(xlabel="step", ylabel="weighted loss", ylim=(0, None))
+    axis.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    show_figure(figure, f"The terms of the loss over {steps} steps of training, and the loss of "
+                f"held-out faces, {history['held_out'][0]:.2f} at first and "
+                f"{min(history['held_out']):.2f} at best.")
+
+
 def cosine_matrix(image, sentences, cosines, alt):
     """Pictures [N, 3, R, R] beside their cosines [N, T] with sentences, as numbers and colours."""
     rows, columns = len(image), len(sentences)

@@ -27,7 +27,8 @@ TESTS = {  # of each file, in tests/; those that fail soonest first
     "helpers/losses.py": ("methods/test_losses.py", "methods/test_optimization.py"),
     "helpers/latents.py": ("methods/test_latents.py", "methods/test_linear_model.py"),
     "helpers/evaluation.py": ("methods/test_evaluation.py", "data/test_bench.py"),
-    "helpers/inversion.py": ("methods/test_inversion.py", "methods/test_calls.py"),
+    "helpers/inversion.py": (
+        "methods/test_details.py", "methods/test_inversion.py", "methods/test_calls.py"),
     "helpers/methods/linear_model.py": ("methods/test_linear_model.py", "methods/test_keep.py"),
     "helpers/methods/optimization.py": (
         "methods/test_optimization.py", "methods/test_keep.py", "methods/test_calls.py"),
@@ -216,7 +217,10 @@ class Copy:
             (self.root / name).symlink_to(ROOT / name)
 
     def test(self, path, source, seconds):
-        """Run the tests of a file with this source. Returns: did they pass, in so many seconds?"""
+        """Run the tests of a file with this source.
+
+        Returns: None if they passed in so many seconds, else what they said.
+        """
         target, command = self.root / path, [sys.executable, "-m", "pytest", "-x", "-q"]
         command += ["-p", "no:cacheprovider", *[f"tests/{name}" for name in TESTS[path]]]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -224,12 +228,12 @@ class Copy:
         target.write_text(source, "utf-8")
         try:
             done = subprocess.run(command, cwd=self.root, timeout=seconds, env=environment,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except subprocess.TimeoutExpired:
-            return False
+            return "They took too long."
         finally:
             target.write_text(original, "utf-8")
-        return done.returncode == 0
+        return done.stdout if done.returncode else None
 
 
 def state_of(path):
@@ -254,8 +258,9 @@ def begin(place, known, path):
     """What is known of a file; its tests are timed as they are. Exits if they fail already."""
     if path not in known:
         started = time.monotonic()
-        if not place.test(path, (place.root / path).read_text("utf-8"), None):
-            sys.exit(f"The tests of {path} fail without any change: mend these first.")
+        said = place.test(path, (place.root / path).read_text("utf-8"), None)
+        if said:
+            sys.exit(f"The tests of {path} fail without any change, mend these first:\n{said}")
         known[path] = {"state": state_of(path), "seconds": time.monotonic() - started, "killed": {}}
         save(known)
     return known[path]
@@ -301,7 +306,7 @@ def main():
                 break
             found, source = begin(place, known, mutant.path), mutant.source()
             if key(source) not in found["killed"]:
-                passed = place.test(mutant.path, source, 20 + 3 * found["seconds"])
+                passed = place.test(mutant.path, source, 20 + 3 * found["seconds"]) is None
                 found["killed"][key(source)] = not passed
                 save(known)
                 print("passes " if passed else "noticed", mutant.line, mutant.name, flush=True)

@@ -178,6 +178,17 @@ def authors():
     return markdown(["method", "difference", "they moved"], rows)
 
 
+def photographs():
+    """Photographs as somebody might bring them: encoded, then tuned."""
+    found, rows = load("photographs"), []
+    for stage in ("encoded", "tuned"):
+        part = found[stage]
+        rows.append([stage, two_digits(part["dlib"]), f"{part['psnr']:.1f}",
+                     f"{part['seconds']:.0f} s",
+                     f"{percent(part['there'])}/{percent(part['unchanged where sure'])}"])
+    return markdown(["", "dlib's distance", "PSNR, dB", "takes", "edits"], rows)
+
+
 def step():
     """One step of equation (1) by the authors' code and by ours."""
     rows = []
@@ -314,6 +325,8 @@ def table(name):
         return faces_floor()
     if name == "keep":
         return keep()
+    if name == "photographs":
+        return photographs()
     if name == "avatars_quality":
         return avatars_quality()
     if name == "originals":

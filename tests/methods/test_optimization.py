@@ -84,7 +84,7 @@ def test_each_loss_of_ours_by_hand(augmentations, at_once):
             seen, saw = (toy.clip(augment(image, seed))
                          for image in (toy.generator(w_plus), before))
             change = change + (seen - saw) / at_once
-        clip = directional_clip_loss(change, direction, goal, lambda_orthogonal=0.1)
+        clip = remaining**2 * directional_clip_loss(change, direction, goal, lambda_orthogonal=0.1)
         check(history, step, clip=clip, latent=0.01 * v.square().sum(dim=1),
               identity=0.5 * watched.persons(w_plus))
     assert history["identity"][-1] > 0

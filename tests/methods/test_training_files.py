@@ -4,12 +4,12 @@ import os
 import re
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from authors_mapper import authors_state
 from conftest import ROOT, golden
 from PIL import Image
 
@@ -33,17 +33,6 @@ from helpers.training_files import (
 
 PROMPT = "a person with glasses"
 PARTS = ("course", "medium", "fine")  # the authors' names
-
-
-def authors_state(keys):
-    """The golden file's random weights, under the authors' names."""
-    state = {}
-    for key in keys:
-        shape = (512,) if key.endswith("bias") else (512, 512)
-        random = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-        values = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
-        state[f"mapper.{key}"] = values * (10 if key.endswith("bias") else 100)
-    return state
 
 
 def keys_of(*parts):

@@ -61,7 +61,7 @@ def test_on_a_toy_it_is_helpers_objective(styleclip_optimize, small_clip, with_p
     found = styleclip_optimize(toy.generator, small_clip, source, PROMPT, toy.identity, steps=12,
                                lambda_id=0.5)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert (found - source).flatten(1).norm(dim=1).min() > 0.01
+    assert (found - source).flatten(1).norm(dim=1).max() > 0.1
 
 
 def test_a_generator_it_never_saw_moves_towards_the_text(styleclip_optimize, small_clip):

@@ -1,0 +1,94 @@
+"""Details that a small change of the code gets wrong, found by `make mutants`."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from helpers.inversion import PictureLoss, RelativeChange, check_image, tuned_domain
+from helpers.latents import random_w_plus
+
+
+@pytest.fixture
+def image(toy):
+    return toy.generator(random_w_plus(toy, 2, seed=8)).clamp(-1, 1)  # [2, 3, 32, 32]
+
+
+@pytest.mark.parametrize(("most", "taken"), [
+    (1.4, True), (-1.4, True), (1.6, False), (-1.6, False)])
+def test_one_pixel_beyond_the_range_is_enough(toy, image, most, taken):
+    """A generator's images go a little beyond [-1, 1]; other scales go far."""
+    image[1, 2, 3, 4], image[0, 0, 0, 0] = most, 0
+    if taken:
+        assert torch.equal(check_image(toy, image), image)
+    else:
+        with pytest.raises(ValueError, match=f"in \\[-1, 1\\], got values up to {abs(most)}"):
+            check_image(toy, image)
+
+
+class Parts(nn.Module):
+    """A generator's tensors by their names: some are tuned, some lead to s and stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 5.0]]))
+        self.bias = nn.Parameter(torch.full([3], 2.0))
+        self.affine = nn.Linear(2, 2)
+        self.mapping = nn.Linear(2, 2)
+        self.strength = nn.Parameter(torch.ones(1))
+        self.register_buffer("noise", torch.full([1, 2], 10.0))
+
+
+def test_a_change_of_one_is_a_tensors_root_mean_square_and_less_of_noise():
+    parts = Parts()
+    change = RelativeChange(parts, noise_scale=0.5)
+    assert set(change.tensors) == {"weight", "bias", "noise"}
+    assert change.start().shape == (1, 9) and not change.start().any()
+    x = torch.arange(1.0, 10.0)[None]  # [1, P]
+    changed = change.apply(x)
+    unit = (50 / 4) ** 0.5
+    torch.testing.assert_close(changed["weight"],
+                               parts.weight + unit * torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    torch.testing.assert_close(changed["bias"], 2 + 2 * torch.tensor([5.0, 6.0, 7.0]))
+    torch.testing.assert_close(changed["noise"], 10 + 5 * torch.tensor([[8.0, 9.0]]))
+    assert parts.bias.tolist() == [2, 2, 2]
+
+
+def test_a_tuned_domain_has_a_name_of_its_own_and_keeps_what_is_known_of_w(toy):
+    space, before = toy.w_space, toy.fingerprint
+    toy.kept["something else"] = 1
+    weight = toy.generator.weight.detach()
+    one, other = (tuned_domain(toy, {"weight": weight + shift}) for shift in (0.1, 0.2))
+    assert len({before, one.fingerprint, other.fingerprint}) == 3 and toy.fingerprint == before
+    assert tuned_domain(toy, {"weight": weight + 0.1}).fingerprint == one.fingerprint
+    assert one.w_space is space and "something else" not in one.kept
+    assert one.preview_resolution is None and one.samples == () and one.sample_latents is None
+    torch.testing.assert_close(one.generator.weight, weight + 0.1)
+    assert torch.equal(toy.generator.weight, weight)
+    assert one.tuned_from is toy and tuned_domain(one, {"weight": weight}).tuned_from is toy
+
+
+def test_a_weight_of_nought_or_a_network_that_is_not_there_is_left_out(toy, image):
+    settings = replace(toy.settings.encoding, features=1.0, identity=1.0, identity_maps=0.0,
+                       encoder_maps=0.0)
+    assert set(PictureLoss(toy, settings, image)(image)) == {"features", "identity"}
+    without = replace(settings, identity=0.0)
+    assert set(PictureLoss(toy, without, image)(image)) == {"features"}
+    toy.identity = toy.encoder = None
+    all_asked = replace(settings, identity_maps=1.0, encoder_maps=1.0)
+    assert set(PictureLoss(toy, all_asked, image)(image)) == {"features"}
+
+
+def test_each_part_of_a_picture_loss_has_its_weight(toy, image):
+    """And is 0 for the picture itself."""
+    settings = replace(toy.settings.encoding, features=1.0, identity=1.0, identity_maps=0.0,
+                       encoder_maps=0.0)
+    other = image.flip(3)
+    plain = PictureLoss(toy, settings, image)(other)
+    doubled = PictureLoss(toy, replace(settings, features=2.0, identity=3.0), image)(other)
+    torch.testing.assert_close(doubled["features"], 2 * plain["features"])
+    torch.testing.assert_close(doubled["identity"], 3 * plain["identity"])
+    assert all((loss > 1e-3).all() for loss in plain.values())
+    for loss in PictureLoss(toy, settings, image)(image).values():
+        torch.testing.assert_close(loss, torch.zeros(2), atol=1e-5, rtol=0)
