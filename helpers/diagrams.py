@@ -34,7 +34,7 @@ def link(axis, start, end):
 def show_figure(figure, alt):
     """Display a figure as a JPEG; `alt` describes it in words."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=110, pil_kwargs={"quality": 80})
+    figure.savefig(buffer, format="jpeg", dpi=90, pil_kwargs={"quality": 75})
     display({"image/jpeg": base64.b64encode(buffer.getvalue()).decode(), "text/plain": alt},
             raw=True, metadata={"image/jpeg": {"alt": alt}})
 

@@ -150,8 +150,8 @@ class FaceSource:
         self.another = button("another random face", icon="random")
         self.upload = widgets.FileUpload(accept="image/*", multiple=False,
                                          description="open a file", layout=TEXT_WIDE)
-        self.path = widgets.Text(placeholder="or type its path, and Enter",
-                                 continuous_update=False, layout={"width": "190px"})
+        self.path = widgets.Text(description="or a path", placeholder="photo.jpg, and Enter",
+                                 continuous_update=False, style=LABEL, layout=FULL)
         display = "" if "google.colab" in sys.modules else "none"
         self.advice = widgets.HTML(COLAB_ADVICE, layout=FULL | {"display": display})
         self.aligned = widgets.Checkbox(value=False, indent=False, layout=TEXT_WIDE,

@@ -309,10 +309,10 @@ def keep():
     for row in load("keep")["rows"]:
         plain, kept = row["without"], row["with"]
         rows.append([row["prompt"], row["keep"],
-                     f"{plain['gained']} → {kept['gained']} of {row['lacking it']}",
-                     f"{percent(plain['there'])} → {percent(kept['there'])}",
-                     f"{percent(plain['unchanged'])} → {percent(kept['unchanged'])}"])
-    return markdown(["sentence", "keep", "faces that gain it", "there", "unchanged"], rows)
+                     f"{plain['gained']}→{kept['gained']}/{row['lacking it']}",
+                     f"{percent(plain['there'])}→{percent(kept['there'])}",
+                     f"{percent(plain['unchanged'])}→{percent(kept['unchanged'])}"])
+    return markdown(["sentence", "keep", "gained by", "there", "unchanged"], rows)
 
 
 def table(name):

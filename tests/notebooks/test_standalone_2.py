@@ -59,8 +59,8 @@ def set_weights(mapper, state, names):
 
 
 def compare(domain, standalone, latents, steps, monkeypatch):
-    """The step [N, L, w_dim] before training, by helpers' training, and by the cell's, which begin at
-    the same weights and take the same batches."""
+    """Steps [N, L, w_dim]: before training, after helpers' training, and after the cell's, which
+    begins at the same weights and takes the same batches."""
     settings = replace(PAPER_MAPPER, steps=steps, lambda_id=0.5)
     theirs, groups = new_mapper(domain, "paper"), domain.rows.values()
     ours = standalone["StyleclipMapper"](domain.generator.w_dim,

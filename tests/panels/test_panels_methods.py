@@ -21,7 +21,7 @@ from drive import (
 from helpers.inversion import invert
 from helpers.losses import text_direction
 from helpers.methods.directions import alpha_for, global_direction
-from helpers.methods.linear_model import linear_model
+from helpers.methods.linear_model import keep_directions, linear_model
 from helpers.methods.mapper import apply_mapper
 from helpers.methods.optimization import optimize_latent
 from helpers.panels import GlobalPanel, MapperPanel, OptimizationPanel
@@ -48,7 +48,8 @@ def test_the_preview_is_the_linear_models_step_scaled_by_what_the_face_lacks(dom
     direction = text_direction(domain.clip, domain.neutral, domain.prompts[0])
     with torch.no_grad():
         remaining = model.remaining(direction, domain.generator(w_plus))
-        step = domain.settings.optimization.start * remaining * model.step(direction)
+        keep = keep_directions(domain, domain.neutral, domain.prompts[0])
+        step = domain.settings.optimization.start * remaining * model.step(direction, keep)
         assert torch.allclose(panel.found, w_plus + domain.w_space.offset(step), atol=1e-5)
         features = domain.clip.encode_image(torch.cat([panel.blended(0), panel.blended(1)]))
     assert (features[1] - features[0]) @ direction > 0.3 * model.margin(direction)
