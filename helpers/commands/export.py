@@ -116,7 +116,9 @@ def exported(module):
         if other.notebook == module.notebook and other != module:
             for name in defined_names(tagged_code(notebook, other.tag)):
                 known[name] = (f"helpers.methods.{other.name}", name)
-    imports = import_block([known[name] for name in used_names(code) if name in known])
+    # A cell may import from the module that this one writes: what a module defines, it has.
+    wanted = used_names(code) - defined_names(code)
+    imports = import_block([known[name] for name in wanted if name in known])
     title = f"{module.title}.\n\nWritten by `make export` from notebooks/{path.name}: edit that."
     return f'"""{title}\n"""\n\n{imports}\n\n\n{code}\n'
 

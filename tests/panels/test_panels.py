@@ -675,6 +675,6 @@ def test_a_hundred_random_actions(domain, tmp_path, monkeypatch, kind, seed):
     panel.objective.value = panel.objective.options[0][1]
     for text in texts:
         text.value = domain.neutral
-    panel.prompt.value = domain.prompts[0]
+    panel.prompt.value, panel.kept.value = domain.prompts[0], ""
     run(panel)
     assert domain.prompts[0] in status(panel) and not panel.strength.disabled, status(panel)
