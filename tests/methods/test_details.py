@@ -1,12 +1,19 @@
 """Details that a small change of the code gets wrong, found by `make mutants`."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from helpers.inversion import PictureLoss, RelativeChange, check_image, tuned_domain
+from helpers.inversion import (
+    PictureLoss,
+    RelativeChange,
+    check_image,
+    tuned_domain,
+    tuned_strength,
+)
 from helpers.latents import random_w_plus
 
 
@@ -92,3 +99,32 @@ def test_each_part_of_a_picture_loss_has_its_weight(toy, image):
     assert all((loss > 1e-3).all() for loss in plain.values())
     for loss in PictureLoss(toy, settings, image)(image).values():
         torch.testing.assert_close(loss, torch.zeros(2), atol=1e-5, rtol=0)
+
+
+class Drawer:
+    """A domain whose CLIP sees of s [N, 2] what its generator's matrix makes of it."""
+
+    def __init__(self, matrix, side=None):
+        self.matrix, self.preview_resolution, self.sides = torch.tensor(matrix), side, []
+        self.generator, self.clip = self, self
+
+    def synthesize(self, s, resolution):
+        self.sides.append(resolution)
+        return s @ self.matrix
+
+    def encode_image(self, image):
+        return image + 5.0
+
+
+@pytest.mark.parametrize(("matrix", "expected"), [
+    ([[0.5, 0.0], [0.0, 1.0]], 2.0), ([[0.5, 9.0], [0.0, 1.0]], 2.0),  # only what is wanted counts
+    ([[1.0, 0.0], [0.0, 1.0]], 1.0), ([[3.0, 0.0], [0.0, 1.0]], 1.0),
+    ([[0.1, 0.0], [0.0, 1.0]], 4.0), ([[0.0, 2.0], [0.0, 1.0]], 4.0),
+    ([[-1.0, 0.0], [0.0, 1.0]], 4.0)])
+def test_an_edit_of_a_tuned_generator_grows_until_clip_sees_it(matrix, expected):
+    first, tuned = Drawer([[1.0, 0.0], [0.0, 1.0]], side=256), Drawer(matrix)
+    tuned.tuned_from = first
+    tuned.settings = SimpleNamespace(tuning=SimpleNamespace(strength=4.0))
+    s = torch.tensor([[1.0, 2.0]])
+    found = tuned_strength(tuned, s, s + torch.tensor([[3.0, 0.0]]))
+    assert found == pytest.approx(expected) and (first.sides, tuned.sides) == ([256], [None])
