@@ -20,6 +20,7 @@ FLOORS = (
     ("training_state",),
     ("methods",),
     ("images", "evaluation"),
+    ("photographs",),
     ("edits", "training_files"),
     ("panels",),
     ("commands",),
