@@ -81,7 +81,8 @@ def held_still(v, A, keep, M):
     C = keep @ M  # [C, K]
     B = torch.linalg.solve(A, C.T)  # [K, C] inv(A) C'
     # A pseudoinverse, since two kept sentences may say the same.
-    return v - B @ torch.linalg.pinv(C @ B, rtol=1e-4, hermitian=True) @ (C @ v)
+    inverse = torch.linalg.pinv(C @ B, rtol=C.new_tensor(1e-4), hermitian=True)  # [C, C]
+    return v - B @ inverse @ (C @ v)
 
 
 class LinearModel(ClipMargin):

@@ -263,8 +263,9 @@ def test_training_lowers_the_loss_on_latents_it_never_saw(domain):
     _, history = train_mapper(domain, PROMPT, latents,
                               settings=replace(settings, steps=30, batch=4))
     assert history["held_out"][-1] < history["held_out"][0]
-    assert {"clip", "latent", "identity", "loss"} <= set(history) and len(history["loss"]) == 30
-    total = [sum(history[name][i] for name in ("clip", "latent", "identity")) for i in range(30)]
+    parts = ("clip", "latent", "identity", "keep")  # its edits keep something by default
+    assert {*parts, "loss"} <= set(history) and len(history["loss"]) == 30
+    total = [sum(history[name][i] for name in parts) for i in range(30)]
     assert total == pytest.approx(history["loss"], rel=1e-4)
 
 

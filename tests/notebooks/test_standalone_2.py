@@ -123,6 +123,7 @@ def test_a_generator_it_never_saw_moves_towards_the_text(standalone, small_clip)
     latents = torch.randn(40, 5, 16, generator=torch.Generator().manual_seed(2))
     clip = ClipModel(small_clip)
     text = clip.encode_text([PROMPT])  # [1, D]
+    small_clip.requires_grad_(True)  # as OpenAI's is when it is loaded
 
     def generate(w):
         return torch.einsum("ns,schw->nchw", w.flatten(1), pictures).tanh()
