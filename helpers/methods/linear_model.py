@@ -80,9 +80,10 @@ def held_still(v, A, keep, M):
         return v
     C = keep @ M  # [C, K]
     B = torch.linalg.solve(A, C.T)  # [K, C] inv(A) C'
-    # A pseudoinverse, since two kept sentences may say the same.
-    inverse = torch.linalg.pinv(C @ B, rtol=C.new_tensor(1e-4), hermitian=True)  # [C, C]
-    return v - B @ inverse @ (C @ v)
+    G = C @ B  # [C, C]
+    # A millionth on its diagonal, since two kept sentences may say the same.
+    G = G + 1e-6 * G.diagonal().mean() * torch.eye(len(G), device=G.device)
+    return v - B @ torch.linalg.solve(G, C @ v)
 
 
 class LinearModel(ClipMargin):
