@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,21 @@ def golden(name, tensors=True):
     """The arrays of a file in tests/golden/, by the authors' code, {key: tensor or array}."""
     arrays = np.load(GOLDEN / f"{name}.npz")
     return {key: torch.from_numpy(value) if tensors else value for key, value in arrays.items()}
+
+
+def standalone_cell(notebook):
+    """The source of a notebook's cell to copy."""
+    content = nbformat.read(ROOT / "notebooks" / notebook, as_version=4)
+    [found] = [cell for cell in content.cells if "standalone" in cell.metadata.get("tags", ())]
+    return found.source
+
+
+@pytest.fixture
+def small_clip():
+    """OpenAI's class with random weights, of a size that no published one has."""
+    from helpers.clip_model import CLIP
+    torch.manual_seed(0)
+    return CLIP(16, 32, 1, 64, 16, 77, 49408, 64, 1, 1).eval()
 
 
 @pytest.fixture(scope="session")

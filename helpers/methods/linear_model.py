@@ -80,10 +80,10 @@ def held_still(v, A, keep, M):
         return v
     C = keep @ M  # [C, K]
     B = torch.linalg.solve(A, C.T)  # [K, C] inv(A) C'
-    G = C @ B  # [C, C]
+    Q = C @ B  # [C, C]
     # A millionth on its diagonal, since two kept sentences may say the same.
-    G = G + 1e-6 * G.diagonal().mean() * torch.eye(len(G), device=G.device)
-    return v - B @ torch.linalg.solve(G, C @ v)
+    Q = Q + 1e-6 * Q.diagonal().mean() * torch.eye(len(Q), device=Q.device)
+    return v - B @ torch.linalg.solve(Q, C @ v)
 
 
 class LinearModel(ClipMargin):

@@ -10,6 +10,7 @@ from IPython.display import display
 
 from .. import images
 from ..inversion import tune_generator, tuned_strength
+from ..photographs import LearntPicture
 from .background import MODEL_LOCK, BackgroundTask, Busy, Debouncer
 from .saving import Exports
 from .widgets import FULL, LABEL, TEXT_WIDE, FaceSource, Pictures, Refused, row, sentence, slider
@@ -202,8 +203,9 @@ class FacePanel:
         watch = partial(self.task.watch_part, steps, steps + more)
         tuned = tune_generator(self.domain, face.image, w_plus, callback=watch)
         with torch.no_grad():
-            face.drawn = tuned.generator(w_plus)  # [1, 3, R, R]
-        face.tuned, face.w_plus, self.faces.encoded[face.name] = tuned, w_plus, face
+            drawn = tuned.generator(w_plus)  # [1, 3, R, R]
+        face.learnt = LearntPicture(face.photograph, tuned, w_plus, drawn)
+        face.w_plus, self.faces.encoded[face.name] = w_plus, face
         if self.task.stopped:
             raise Refused("Stopped: the picture stays as well learnt as it is, and Run edits it.")
 
@@ -227,23 +229,23 @@ class FacePanel:
     def boost_of(self, edited):
         """How much longer the step to s edited [1, S] has to be where the picture on show has a
         tuned generator of its own (`inversion.tuned_strength`)."""
-        if self.chosen.tuned is None:
+        if self.chosen.learnt is None:
             return 1.0
         s = self.domain.generator.styles(self.chosen.w_plus)
-        return tuned_strength(self.chosen.tuned, s, edited)
+        return tuned_strength(self.chosen.learnt.domain, s, edited)
 
     def synthesize(self, s, resolution=None):
         """The image [1, 3, R, R] of s [1, S], drawn by the generator that was tuned to the picture
         on show, at full size, or by the domain's."""
-        if self.chosen.tuned is not None:
-            return self.chosen.tuned.generator.synthesize(s)
+        if self.chosen.learnt is not None:
+            return self.chosen.learnt.domain.generator.synthesize(s)
         return self.domain.generator.synthesize(s, resolution=resolution)
 
     def picture_of(self, image, whole=True):
         """An edited image [1, 3, R, R] as a PIL picture: put back into its photograph, if it comes
         from one and `whole`."""
-        if whole and self.chosen.photograph is not None:
-            return self.chosen.put_back(image)
+        if whole and self.chosen.learnt is not None:
+            return self.chosen.learnt.picture(image)
         return images.to_pil(image)
 
     def _shown(self):

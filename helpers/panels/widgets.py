@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from .. import images
-from ..domains import Domain
 from ..domains.align import is_aligned
 from ..latents import random_w_plus
-from ..photographs import Photograph, open_photograph
+from ..photographs import LearntPicture, Photograph, open_photograph
 
 LABEL = {"description_width": "72px"}
 FULL = {"width": "98%", "max_width": "440px"}  # as wide as a phone allows
@@ -127,12 +126,7 @@ class Face:
     w_plus: torch.Tensor | None = None  # [1, L, w_dim], once it is known
     note: str = ""  # what was cut away or guessed when it was opened
     photograph: Photograph | None = None  # in which the face was found
-    tuned: Domain | None = None  # whose generator draws it, once it is known
-    drawn: torch.Tensor | None = None  # [1, 3, R, R], as that generator draws it without an edit
-
-    def put_back(self, image):
-        """The whole photograph with an edited image [1, 3, R, R]: a PIL picture."""
-        return self.photograph.put_back(image, self.drawn)
+    learnt: LearntPicture | None = None  # the generator that draws it, once it is tuned
 
 
 class FaceSource:

@@ -6,6 +6,7 @@ Same start, same batches, same objective and number of steps. Result: optimizers
 """
 
 import argparse
+from dataclasses import replace
 
 from helpers.domains import load_domain
 from helpers.methods.mapper import (
@@ -26,24 +27,17 @@ PROMPTS = ("a bald person", "a person with purple hair")
 
 
 class ConstantRate(LinearMapperObjective):
-    """Our objective with a constant learning rate, as the authors have it.
+    """Our objective with a constant learning rate, as the authors have it."""
 
-    Args: lr: the rate; the rest as `LinearMapperObjective`.
-    """
-
-    def __init__(self, domain, prompt, latents, settings, resolution, lr):
-        super().__init__(domain, prompt, latents, settings, resolution)
-        self.lr = lr
-
-    def learning_rate(self, step):
-        return self.lr
+    scheduled = False
 
 
 def by_ranger(domain, prompt, latents, settings, lr):
     """The held-out losses of a training by Ranger, at the start and every 25 steps."""
     mapper = new_mapper(domain, "ours")
     start_at_linear_step(domain, mapper, prompt, settings)
-    objective = ConstantRate(domain, prompt, latents, settings, domain.preview_resolution, lr)
+    objective = ConstantRate(domain, prompt, latents, replace(settings, lr=lr),
+                             domain.preview_resolution)
     run = TrainingRun(mapper, paper_optimizer(mapper, lr))
     training_loop(run, objective, seed=0)
     return run.history["held_out"]

@@ -3,45 +3,30 @@
 import ast
 from dataclasses import replace
 
-import nbformat
 import pytest
 import torch
-from conftest import ROOT, golden
+from conftest import golden, standalone_cell
 from toy import toy_domain
 
-from helpers.clip_model import CLIP, ClipModel
+from helpers.clip_model import ClipModel
 from helpers.latents import random_w_plus
 from helpers.methods.optimization import optimize_paper
 from helpers.settings import PAPER_OPTIMIZATION
 
-NOTEBOOK = ROOT / "notebooks" / "01_latent_optimization.ipynb"
+NOTEBOOK = "01_latent_optimization.ipynb"
 PROMPT = "a person with glasses"
-
-
-def cell():
-    """The source of the cell."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    [found] = [one for one in notebook.cells if "standalone" in one.metadata.get("tags", ())]
-    return found.source
 
 
 @pytest.fixture(scope="module")
 def styleclip_optimize():
     """The function, from an empty namespace."""
     namespace = {}
-    exec(compile(cell(), "standalone", "exec"), namespace)
+    exec(compile(standalone_cell(NOTEBOOK), "standalone", "exec"), namespace)
     return namespace["styleclip_optimize"]
 
 
-@pytest.fixture(scope="module")
-def small_clip():
-    """OpenAI's class with random weights, of a size that no published one has."""
-    torch.manual_seed(0)
-    return CLIP(16, 32, 1, 64, 16, 77, 49408, 64, 1, 1).eval()
-
-
 def test_it_is_short_and_takes_nothing_of_this_repository():
-    source = cell()
+    source = standalone_cell(NOTEBOOK)
     assert len(source.splitlines()) <= 40
     imported = set()
     for node in ast.walk(ast.parse(source)):

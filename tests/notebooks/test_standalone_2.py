@@ -3,14 +3,13 @@
 import ast
 from dataclasses import replace
 
-import nbformat
 import pytest
 import torch
 from authors_mapper import authors_state
-from conftest import ROOT, golden
+from conftest import golden, standalone_cell
 from toy import toy_domain
 
-from helpers.clip_model import CLIP, ClipModel
+from helpers.clip_model import ClipModel
 from helpers.latents import random_w_plus
 from helpers.methods.mapper import (
     MapperObjective,
@@ -23,30 +22,16 @@ from helpers.methods.mapper import (
 from helpers.settings import PAPER_MAPPER
 from helpers.training_state import TrainingRun
 
-NOTEBOOK = ROOT / "notebooks" / "02_latent_mapper.ipynb"
+NOTEBOOK = "02_latent_mapper.ipynb"
 PROMPT = "a person with glasses"
-
-
-def cell():
-    """The source of the cell."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    [found] = [one for one in notebook.cells if "standalone" in one.metadata.get("tags", ())]
-    return found.source
 
 
 @pytest.fixture(scope="module")
 def standalone():
     """What the cell defines, from an empty namespace."""
     namespace = {}
-    exec(compile(cell(), "standalone", "exec"), namespace)
+    exec(compile(standalone_cell(NOTEBOOK), "standalone", "exec"), namespace)
     return namespace
-
-
-@pytest.fixture(scope="module")
-def small_clip():
-    """OpenAI's class with random weights, of a size that no published one has."""
-    torch.manual_seed(0)
-    return CLIP(16, 32, 1, 64, 16, 77, 49408, 64, 1, 1).eval()
 
 
 def set_weights(mapper, state, names):
@@ -81,7 +66,7 @@ def compare(domain, standalone, latents, steps, monkeypatch):
 
 
 def test_it_is_short_and_takes_nothing_of_this_repository():
-    source = cell()
+    source = standalone_cell(NOTEBOOK)
     assert len(source.splitlines()) <= 40
     imported = set()
     for node in ast.walk(ast.parse(source)):
