@@ -35,7 +35,7 @@ class ConstantRate(LinearMapperObjective):
 def by_ranger(domain, prompt, latents, settings, lr):
     """The held-out losses of a training by Ranger, at the start and every 25 steps."""
     mapper = new_mapper(domain, "ours")
-    start_at_linear_step(domain, mapper, prompt, settings)
+    start_at_linear_step(domain, mapper, prompt, settings, keep=[])
     objective = ConstantRate(domain, prompt, latents, replace(settings, lr=lr),
                              domain.preview_resolution)
     run = TrainingRun(mapper, paper_optimizer(mapper, lr))
