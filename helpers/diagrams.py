@@ -136,6 +136,24 @@ def linear_step():
                 "an ellipse.")
 
 
+def global_direction():
+    """From a sweep and two sentences to an edit of StyleSpace."""
+    figure, axis = _canvas(8.6, 3.1, (-0.9, 9.3), (-0.6, 2.9))
+    boxes = [box(axis, x, y, text, color) for x, y, text, color in (
+        (0, 2.4, "some images,\nonce", "white"), (2.6, 2.4, "sweep: move\na channel", BLUE),
+        (5.3, 2.4, "$\\Delta i_c$: where\nCLIP goes", GREEN),
+        (0, 1.1, "neutral and\ntarget", YELLOW), (2.6, 1.1, "CLIP", BLUE),
+        (5.3, 1.1, "$\\Delta t$: where\nthe text goes", GREEN),
+        (8.1, 1.75, "$R_c = \\Delta i_c\\cdot\\Delta t$,\nthen $\\Delta s$", YELLOW),
+        (0, -0.2, "a face: s", "white"), (8.1, -0.2, "$s + \\alpha\\,\\Delta s$", "white"))]
+    for start, end in ((0, 1), (1, 2), (3, 4), (4, 5), (2, 6), (5, 6), (6, 8), (7, 8)):
+        link(axis, boxes[start], boxes[end])
+    show_figure(figure, "A sweep moves one channel after the other in some images and asks CLIP in "
+                "which direction each moves it. Two sentences give a direction of the text. The "
+                "cosine of both is a channel's relevance, and the relevant channels are moved in "
+                "the styles s of a face.")
+
+
 def mapper_networks():
     """The three networks of a mapper, from the rows of w_plus to an image."""
     figure, axis = _canvas(8.6, 2.9, (-0.8, 9.2), (-0.9, 2.6))

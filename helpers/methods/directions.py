@@ -15,6 +15,30 @@ from helpers.methods.linear_model import keep_directions, kept_sentences, linear
 from helpers.training_state import SweepRun
 
 
+@torch.no_grad()
+def linear_relevance(domain, direction, keep=None):
+    """R of every channel [S]: how far the linear CLIP step moves it, in standard deviations."""
+    step = linear_model(domain).step(direction, keep)  # [K]
+    space, generator = domain.w_space, domain.generator
+    ends = space.mean + space.offset(torch.stack([0 * step, step]))  # [2, w_dim]
+    s = generator.styles(generator.broadcast(ends))  # [2, S]
+    _, std = style_statistics(domain)
+    return (s[1] - s[0]) / std.clamp(min=1e-8)
+
+
+@torch.no_grad()
+def alpha_for(domain, s, neutral, target, keep=None):
+    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks, and
+    more where `keep` leaves less of the direction's effect."""
+    image = domain.generator.synthesize(s, resolution=domain.preview_resolution)
+    settings, model = domain.settings.directions, linear_model(domain)
+    direction = text_direction(domain.clip, neutral, target)  # [D]
+    kept = keep_directions(domain, neutral, target, keep)  # [C, D]
+    left = model.least_step(direction, kept)[1] / model.least_step(direction)[1]
+    more = (left**-settings.keep_power).clamp(max=settings.keep_most)
+    return settings.alpha * more * model.remaining(direction, image)[:, None]
+
+
 def style_statistics(domain):
     """Mean and standard deviation [S] of every style channel over 10,000 random images.
 
@@ -119,17 +143,6 @@ def sweep_relevance(domain, direction):
     return relevance
 
 
-@torch.no_grad()
-def linear_relevance(domain, direction, keep=None):
-    """R of every channel [S]: how far the linear CLIP step moves it, in standard deviations."""
-    step = linear_model(domain).step(direction, keep)  # [K]
-    space, generator = domain.w_space, domain.generator
-    ends = space.mean + space.offset(torch.stack([0 * step, step]))  # [2, w_dim]
-    s = generator.styles(generator.broadcast(ends))  # [2, S]
-    _, std = style_statistics(domain)
-    return (s[1] - s[0]) / std.clamp(min=1e-8)
-
-
 @torch.inference_mode(False)
 @torch.enable_grad()
 def score_gradients(domain, s, direction):
@@ -218,16 +231,3 @@ def global_direction(domain, neutral, target, *, keep=None, method=None, thresho
         threshold = threshold_for(relevance, channels)
     _, std = style_statistics(domain)
     return select(relevance, threshold) * std
-
-
-@torch.no_grad()
-def alpha_for(domain, s, neutral, target, keep=None):
-    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks, and
-    more where `keep` leaves less of the direction's effect."""
-    image = domain.generator.synthesize(s, resolution=domain.preview_resolution)
-    settings, model = domain.settings.directions, linear_model(domain)
-    direction = text_direction(domain.clip, neutral, target)  # [D]
-    kept = keep_directions(domain, neutral, target, keep)  # [C, D]
-    left = model.least_step(direction, kept)[1] / model.least_step(direction)[1]
-    more = (left**-settings.keep_power).clamp(max=settings.keep_most)
-    return settings.alpha * more * model.remaining(direction, image)[:, None]

@@ -80,6 +80,8 @@ ABLATION = (
     "3 · one alpha for all",
     "3 · linear model without lambda_id",
     "3 · the paper's sweep",
+    "3 · the paper's sweep, 100 channels",
+    "3 · the paper's sweep, 20 channels",
     "3 · gradient",
     "1 · equation (1), 100 steps",  # takes as long as all others together
 )
@@ -147,6 +149,10 @@ class Editor:
         domain = self.domain
         if name == "3 · the paper's sweep":
             return s + PAPER_DIRECTIONS.alpha * paper_direction(domain, prompt, "sweep")
+        if name.startswith("3 · the paper's sweep, "):  # so many channels
+            count = int(name.split()[-2])
+            return s + PAPER_DIRECTIONS.alpha * global_direction(
+                domain, domain.neutral, prompt, method="sweep", channels=count, keep=[])
         if name == "3 · gradient":
             return s + PAPER_DIRECTIONS.alpha * paper_direction(domain, prompt, "gradient")
         if name == "3 · one alpha for all":
@@ -161,10 +167,12 @@ class Editor:
 
 
 def paper_direction(domain, prompt, method):
-    """Delta-s [S] with the authors' threshold, or the highest one that leaves 20 channels."""
-    relevance = channel_relevance(domain, domain.neutral, prompt, method)
+    """Delta-s [S] with the authors' threshold, or the highest one that leaves 20 channels; nothing
+    is kept."""
+    relevance = channel_relevance(domain, domain.neutral, prompt, method, keep=[])
     threshold = min(PAPER_DIRECTIONS.threshold, threshold_for(relevance, 20))
-    return global_direction(domain, domain.neutral, prompt, method=method, threshold=threshold)
+    return global_direction(domain, domain.neutral, prompt, keep=[], method=method,
+                            threshold=threshold)
 
 
 def optimize_variant(domain, w_plus, prompt, *, row_each=False, towards_text=False):
