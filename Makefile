@@ -1,6 +1,6 @@
 # make run | test | test-colab | test-colab-past | mutants | lab | page | bench | stress | lock
 # make models | models-faces | notebooks | export
-# make colab REPO=owner/name | slides | clean
+# make colab REPO=owner/name | html | slides | clean
 # Installing is part of each target: done once, and again when the pins change.
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-
 install = $(PY) -m pip install -qq $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
 
 .PHONY: run test test-colab test-colab-past mutants lab page app bench stress lock models models-faces \
-  notebooks export colab slides clean
+  notebooks export colab html slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	@$(PY) -m helpers.commands.run
@@ -75,6 +75,9 @@ notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cle
 
 export: $(VENV)/installed             ## helpers/methods/ from the notebooks' tagged cells
 	@$(PY) -m helpers.commands.export
+
+html: $(VENV)/installed-dev           ## the notebooks as pages that need no network, in build/html
+	@$(PY) -m helpers.commands.html
 
 slides: $(VENV)/installed             ## the notebooks as slides, in build/slides
 	$(VENV)/bin/jupyter nbconvert --to slides --SlidesExporter.reveal_scroll=True \
