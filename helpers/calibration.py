@@ -76,11 +76,9 @@ def edited(domain, method, w_plus, prompt):
     return drawn(domain, s + alpha * global_direction(domain, domain.neutral, prompt))
 
 
-def count_edit(domain, method, prompt, seed):
-    """(there, unchanged) of a method's edits of random images; (None, None) if all showed it
-    before."""
-    w_plus = random_w_plus(domain, SIZES[method].images, seed)
-    before = drawn(domain, domain.generator.styles(w_plus))
+def count_edit(domain, method, prompt, w_plus, before):
+    """(there, unchanged) of a method's edits of images [N, 3, R, R] and their w_plus [N, L, w_dim];
+    (None, None) if all showed it before."""
     after = edited(domain, method, w_plus, prompt)
     if domain.classifier is None:
         return estimate_edit(domain, before, after, prompt)
@@ -163,15 +161,19 @@ class Calibration:
         prompts. What was counted before is not counted again."""
         values = [[f"{choice.part}.{choice.name}", self.value(choice, card)]
                   for choice in self.choices if choice.part in ("linear_model", method)]
-        trial, found = None, []
-        for prompt in prompts or self.prompts[method]:
-            key = json.dumps([method, seed, prompt, values])
-            if key not in self.counted:
-                trial, started = trial or self.with_settings(card), time.monotonic()
-                counts = count_edit(trial, method, prompt, seed)
-                self.counted[key] = [*counts, time.monotonic() - started]
-                self.save()
-            found.append(self.counted[key])
+        keys = {prompt: json.dumps([method, seed, prompt, values])
+                for prompt in prompts or self.prompts[method]}
+        missing = [prompt for prompt, key in keys.items() if key not in self.counted]
+        if missing:
+            trial = self.with_settings(card)
+            w_plus = random_w_plus(trial, SIZES[method].images, seed)
+            before = drawn(trial, trial.generator.styles(w_plus))
+        for prompt in missing:
+            started = time.monotonic()
+            counts = count_edit(trial, method, prompt, w_plus, before)
+            self.counted[keys[prompt]] = [*counts, time.monotonic() - started]
+            self.save()
+        found = [self.counted[key] for key in keys.values()]
         found = [counts for counts in found if counts[0] is not None]
         return tuple(sum(row[i] for row in found) / max(1, len(found)) for i in range(2))
 

@@ -209,6 +209,7 @@ def _load_embedded(folder, device, clip_name=None):
         rows=_rows(generator, card["split"]), neutral=card["neutral"],
         prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,
+        keep_defaults=_keep_defaults(card),
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
         occluded_by=_tuples(card, "occluded_by"),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
@@ -221,7 +222,6 @@ def _load_embedded(folder, device, clip_name=None):
         # name.
         domain.clip_fingerprint = hashlib.sha256(visual.tobytes()).hexdigest()[:16]
         domain.settings = from_card(card["settings"])
-        domain.keep_defaults = _keep_defaults(card)
         domain.linear_model_tensors = _linear_model_tensors(folder, card, device)
     else:
         domain.clip = _published_clip(clip_name).to(device)

@@ -28,7 +28,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(calibration, "CHOICES", FEW)
     monkeypatch.setattr(calibration, "SIZES",
-                        {"directions": Size(3, 2), "optimization": Size(2, 1)})
+                        {"directions": Size(3, 2), "optimization": Size(1, 1)})
 
 
 def guessed(domain):
@@ -61,11 +61,11 @@ def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_pat
 def test_what_was_counted_is_not_counted_again(quick, toy, tmp_path, monkeypatch):
     counted, count_edit = [], calibration.count_edit
 
-    def stopped(domain, method, prompt, seed):
+    def stopped(domain, method, *given):
         if len(counted) == 3:
             raise KeyboardInterrupt
         counted.append(method)
-        return count_edit(domain, method, prompt, seed)
+        return count_edit(domain, method, *given)
 
     monkeypatch.setattr(calibration, "count_edit", stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch
     """A gain that is chance changes nothing; more than enough of what was asked for is no gain."""
     there = {0.1: 0.2, 6.0: 1.0, 3.4: 0.9}
 
-    def counts(domain, method, prompt, seed):
+    def counts(domain, method, *given):
         goal, alpha = domain.settings.optimization.goal, domain.settings.directions.alpha
         if method == "optimization":
             return (0.5 if goal == 0.2 else 0.2), 0.5
