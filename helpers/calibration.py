@@ -8,7 +8,7 @@ network.
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -104,6 +104,14 @@ def with_ridge(domain, fitted, ridge):
     return tensors
 
 
+def numbers(settings):
+    """`Settings` without their origins, {part: {name: value}}."""
+    parts = asdict(settings)
+    for part in parts.values():
+        del part["origin"]
+    return parts
+
+
 class Calibration:
     """A domain with its guesses, and what was counted with these and other settings.
 
@@ -121,7 +129,7 @@ class Calibration:
         self.prompts = {method: known[:SIZES[method].prompts] for method in methods}
         self.choices = [choice for choice in CHOICES if choice.method in methods]
         self.description = {"generator": domain.fingerprint, "clip": domain.clip_fingerprint,
-                            "guesses": repr(guesses)}
+                            "guesses": numbers(guesses)}
         self.path, self.counted = folder / "progress.json", {}
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():

@@ -8,6 +8,7 @@ It ends with a table and a sheet of pictures in build/calibration/, and a file o
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -79,7 +80,12 @@ def main():
     parser.add_argument("domain", help="as for load_domain")
     parser.add_argument("--clip", choices=[*CLIPS, OWN_CLIP], help="as for load_domain")
     options = parser.parse_args()
-    calibrate(load_domain(options.domain, clip=options.clip))
+    try:
+        calibrate(load_domain(options.domain, clip=options.clip))
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped: the same command goes on where it was.")
 
 
 if __name__ == "__main__":

@@ -120,12 +120,15 @@ def settings_from_cache(name, clip_name):
 def _announce(domain, why):
     before, mine = domain.settings.linear_model, settings_from_cache(domain.name, domain.clip_name)
     domain.settings = changed(domain.settings, mine)
-    if mine:
-        print(f"With settings of your own: {settings_path(domain.name, domain.clip_name)}")
     if not before.fits_as(domain.settings.linear_model):
         domain.linear_model_tensors = None  # what came along was fitted otherwise
     print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. "
           f"{domain.licence}")
+    if mine:
+        print(f"With settings of your own: {settings_path(domain.name, domain.clip_name)}")
+    elif domain.clip_name != OWN_CLIP:
+        print("Its settings for this CLIP are guesses; `python -m helpers.commands.calibrate "
+              f"{domain.name} --clip {domain.clip_name}` chooses better ones.")
     if domain.clip.words is not None:
         print(f"Its small CLIP knows {len(domain.clip.words)} words (domain.clip.words); "
               f'load_domain("{domain.name}", clip="ViT-B/32") knows all, a download of 605 MB.')

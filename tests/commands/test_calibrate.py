@@ -1,6 +1,7 @@
 """Choosing the numbers that depend on a CLIP: what is counted, what is kept, what is said."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from helpers import calibration
 from helpers.calibration import Calibration, Choice, Size, search, with_ridge
 from helpers.clip_model import ClipModel
+from helpers.commands import calibrate as command
 from helpers.commands.calibrate import calibrate, describe_reading
 from helpers.domains import load_domain, settings_path
 from helpers.domains.published import published_settings
@@ -51,7 +53,8 @@ def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_pat
     path = settings_path("avatars", "its own")
     assert json.loads(path.read_text("utf-8")) == card and card
     again = load_domain("avatars", "cpu")
-    assert f"With settings of your own: {path}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"With settings of your own: {path}" in said and "are guesses" not in said
     assert again.settings == changed(domain.settings, card)
     for entries in card.values():
         for _, origin in entries.values():
@@ -168,3 +171,18 @@ def test_settings_that_fit_the_linear_model_anew(domain, monkeypatch, tmp_path):
     path.write_text('{"linear_model": 3}')
     with pytest.raises(ValueError, match="avatars--its-own.json must hold an object of settings"):
         load_domain("avatars", "cpu")
+
+
+def test_what_cannot_be_done_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["calibrate", "ponies"])
+    with pytest.raises(SystemExit, match='There is no domain "ponies"; there is: faces, avatars'):
+        command.main()
+
+    def stop(domain):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "calibrate", stop)
+    monkeypatch.setattr(sys, "argv", ["calibrate", "avatars", "--clip", "its own"])
+    with pytest.raises(SystemExit, match="Stopped: the same command goes on where it was"):
+        command.main()
+    assert "are guesses" not in capsys.readouterr().out

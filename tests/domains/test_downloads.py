@@ -620,7 +620,9 @@ def dressed(server, domain, monkeypatch):
 
 def test_a_published_domain_is_converted_once(dressed, server, domain, tmp_path, capsys):
     cats = load_domain("afhqcat", "cpu")
-    assert "research and evaluation only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "research and evaluation only" in said
+    assert "guesses; `python -m helpers.commands.calibrate afhqcat --clip ViT-B/32`" in said
     assert cats.identity is None and cats.classifier is None
     assert cats.neutral == "a cat" and cats.psi == 0.7
     assert cats.rows == {"coarse": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, 10)}
