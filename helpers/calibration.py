@@ -36,7 +36,7 @@ class Size:
     prompts: int
 
 
-SIZES = {"directions": Size(16, 12), "optimization": Size(8, 6)}
+SIZES = {"directions": Size(16, 12), "optimization": Size(8, 4)}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ class Calibration:
         self.prompts = {method: known[:SIZES[method].prompts] for method in methods}
         self.choices = [choice for choice in CHOICES if choice.method in methods]
         self.description = {"generator": domain.fingerprint, "clip": domain.clip_fingerprint,
-                            "guesses": numbers(guesses)}
+                            "guesses": numbers(guesses),
+                            "images": {method: SIZES[method].images for method in methods}}
         self.path, self.counted = folder / "progress.json", {}
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
