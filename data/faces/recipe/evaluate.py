@@ -140,7 +140,7 @@ def more_unseen():
     return questions
 
 
-def test_faces(generator):
+def whole_test_faces(generator):
     """The whole test faces that were looked at: uint8 [N, 256, 256, 3]."""
     WORK.mkdir(parents=True, exist_ok=True)
     pixels = []
@@ -155,7 +155,7 @@ def judged_faces(generator):
 
     Returns: images [N, 3, 256, 256], and the names of the rare expressions.
     """
-    whole = test_faces(generator)
+    whole = whole_test_faces(generator)
     w_plus, expressions = pools.pushed(generator, "test")
     rare = pools.drawn(generator, w_plus, WORK / "test-pushed.npy")
     return to_image(np.concatenate([whole, rare])), expressions
@@ -258,7 +258,7 @@ def encoding(domain, count=16):
 def print_reading(clip):
     """What one of OpenAI's CLIPs reads in the test faces: the main questions."""
     domain = load_domain("faces", clip=clip)
-    images = to_image(test_faces(domain.generator))
+    images = to_image(whole_test_faces(domain.generator))
     features = torch.cat([domain.clip.encode_image(part.to(domain.device)).cpu()
                           for part in images.split(64)])
     table = zero_shot(domain, features, [], MAIN)
