@@ -36,6 +36,7 @@ class Size:
     prompts: int
 
 
+NAMES = {"directions": "method 3", "optimization": "method 1"}
 SIZES = {"directions": Size(16, 12), "optimization": Size(8, 4)}
 
 
@@ -220,8 +221,7 @@ def with_value(card, choice, value, origin):
 def search(run):
     """Try the values of one setting after another, from the guesses on.
 
-    Returns: the settings that are no guesses any more, {part: {name: [value, origin]}}, and the
-    lines of a table.
+    Returns: the settings chosen, {part: {name: [value, origin]}}, and the lines of a table.
     """
     for method, prompts in run.prompts.items():  # one edit of each, to know how long all will take
         run.count(method, {}, prompts=prompts[:1])
@@ -242,10 +242,9 @@ def search(run):
             said = "chosen" if value == best else "guess" if value == guess else ""
             lines.append(f"| {choice.part}.{choice.name} | {value} | {there:.0%} | {unchanged:.0%} "
                          f"| {said} |")
-        if best != guess:
-            card = with_value(card, choice, best, origin_of(run, choice))
-            if choice.part == "optimization":  # a mapper takes minutes to train for each value
-                card = with_value(card, replace(choice, part="mapper"), best, "as method 1's")
+        card = with_value(card, choice, best, origin_of(run, choice))
+        if choice.part == "optimization":  # a mapper would take minutes to train for each value
+            card = with_value(card, replace(choice, part="mapper"), best, "as method 1's")
     return card, lines
 
 
@@ -261,6 +260,9 @@ def compare(run, card):
     lines = ["| on fresh images | guesses: there, unchanged | chosen: there, unchanged |",
              "|---|---|---|"]
     for method in run.prompts:
-        old, new = (run.count(method, settings, FRESH_SEED) for settings in ({}, card))
-        lines.append(f"| {method} | {old[0]:.0%}, {old[1]:.0%} | {new[0]:.0%}, {new[1]:.0%} |")
+        line = f"| {NAMES[method]} |"
+        for settings in ({}, card):
+            there, unchanged = run.count(method, settings, FRESH_SEED)
+            line += f" {there:.0%}, {unchanged:.0%} |"
+        lines.append(line)
     return lines

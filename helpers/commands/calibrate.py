@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from helpers import images
-from helpers.calibration import FRESH_SEED, Calibration, compare, drawn, edited, search
+from helpers.calibration import FRESH_SEED, NAMES, Calibration, compare, drawn, edited, search
 from helpers.domains import CLIPS, load_domain, settings_path
 from helpers.domains.domain import OWN_CLIP
 from helpers.evaluation import reading_aucs
@@ -46,7 +46,7 @@ def edits_sheet(domain, prompts):
     for method in ("optimization", "directions"):
         after = [edited(domain, method, w_plus, prompt) for prompt in prompts]
         tiles += [torch.stack([before[i], *(image[i] for image in after)]) for i in range(2)]
-        rows += [f"image {i + 1}, {method}" for i in range(2)]
+        rows += [f"image {i + 1}, {NAMES[method]}" for i in range(2)]
     return images.labelled_grid(torch.cat(tiles), rows, ["before", *prompts], 160)
 
 
@@ -62,8 +62,8 @@ def calibrate(domain, folder=None):
     print(*reading, sep="\n", flush=True)
     run = Calibration(domain, folder)
     card, table = search(run)
-    lines = [f"# {domain.name} with CLIP {domain.clip_name}", "", *reading, "", *table, "",
-             *compare(run, card)]
+    lines = [f"# {domain.name} with CLIP {domain.clip_name}", "",
+             *[f"- {line}" for line in reading], "", *table, "", *compare(run, card)]
     (folder / "report.md").write_text("\n".join(lines) + "\n", "utf-8")
     trial = run.with_settings(card)
     sheet = edits_sheet(trial, run.prompts["optimization"])
