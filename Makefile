@@ -1,5 +1,5 @@
 # make run | test | test-colab | test-colab-past | mutants | lab | page | bench | stress | lock
-# make models | models-faces | notebooks | export
+# make models | models-faces | notebooks | export | published
 # make colab REPO=owner/name | html | slides | clean
 # Installing is part of each target: done once, and again when the pins change.
 PYTHON ?= python3
@@ -14,7 +14,7 @@ LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-
 install = $(PY) -m pip install -qq $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
 
 .PHONY: run test test-colab test-colab-past mutants lab page app bench stress lock models models-faces \
-  notebooks export colab html slides clean
+  notebooks export published colab html slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	@$(PY) -m helpers.commands.run
@@ -69,6 +69,10 @@ models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hou
 
 models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the generator, from labels (hours)
 	$(PY) -m data.faces.recipe.make
+
+published: $(VENV)/installed-dev      ## published weights and OpenAI's CLIP: a report, in build/published
+	@$(PY) -m helpers.commands.published $(ARGS)
+	@$(PY) -m data.faces.recipe.evaluate --clip ViT-B/32
 
 notebooks: $(VENV)/installed-dev      ## re-run the notebooks and save them, cleaned, with their outputs
 	@$(PY) -m helpers.commands.run --save

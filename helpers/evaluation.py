@@ -2,12 +2,17 @@
 others stay?
 
 A classifier (`face_networks.AttributeClassifier`) reads attributes from pictures. It was trained
-apart from the networks that drive edits, and drives none.
+apart from the networks that drive edits, and drives none. Where a domain has none, an edit can only
+be estimated (`estimate_edit`).
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+
+from .losses import augmented_features, text_direction
+from .methods.linear_model import linear_model
 
 
 @dataclass
@@ -105,3 +110,51 @@ def summary(evaluations):
     evaluations = list(evaluations)
     return (sum(evaluation.success for evaluation in evaluations) / len(evaluations),
             sum(evaluation.unchanged for evaluation in evaluations) / len(evaluations))
+
+
+UNSEEN = (1001, 1002, 1003, 1004)  # seeds of augmentations through which no method looks
+
+
+@torch.no_grad()
+def estimate_edit(domain, before, after, prompt):
+    """(there, unchanged) of an edit without a classifier, shares averaged over the images.
+
+    there: how much of what an image lacked CLIP sees now, through augmentations that no method
+    uses; unchanged: the cosine of the identity network's vectors, or without one, of what CLIP sees
+    beside the sentence. CLIP judges its own edits here, so these are higher than a classifier's.
+
+    Args: before, after: image [N, 3, R, R]; prompt: any sentence.
+    """
+    model, direction = linear_model(domain), text_direction(domain.clip, domain.neutral, prompt)
+    old = augmented_features(domain.clip, before, UNSEEN).mean(dim=0)  # [N, D]
+    new = augmented_features(domain.clip, after, UNSEEN).mean(dim=0)
+    lacked = model.remaining(direction, before) * model.margin(direction)  # [N]
+    there = (((new - old) @ direction) / lacked).clamp(0, 1)
+    if domain.identity is not None:
+        old, new = domain.identity(before), domain.identity(after)  # [N, E]
+    else:
+        old = old - (old @ direction)[:, None] * direction
+        new = new - (new @ direction)[:, None] * direction
+    return there.mean().item(), F.cosine_similarity(old, new).mean().item()
+
+
+@torch.no_grad()
+def reading_aucs(domain, image):
+    """How well CLIP tells what the classifier reads, {prompt: area under the ROC curve}: 0.5 is
+    chance.
+
+    Prompts that fewer than 5 images show, or lack, are left out.
+
+    Args: image: [N, 3, R, R].
+    """
+    features, found = domain.clip.encode_image(image), {}
+    readings = domain.classifier.read(image.clamp(-1, 1))
+    for prompt, (attribute, *wanted) in domain.prompt_targets.items():
+        choices = domain.classifier.attributes[attribute]
+        numbers = [choices.index(choice) for choice in wanted]
+        shows = torch.isin(readings[attribute][0].cpu(), torch.tensor(numbers))
+        match = (features @ text_direction(domain.clip, domain.neutral, prompt)).cpu()
+        if min(shows.sum(), (~shows).sum()) >= 5:
+            above = match[shows][:, None] > match[~shows]
+            found[prompt] = above.float().mean().item()
+    return found

@@ -53,6 +53,11 @@ class LinearModelSettings:
     min_left_opposite: float = 0.0  # and one whose text direction points against the prompt's
     origin: dict[str, str] = None
 
+    def fits_as(self, other):
+        """Would a model be fitted the same with these settings as with others?"""
+        mine = self.samples, self.psi, self.axes, self.ridge, self.lambda_id > 0
+        return mine == (other.samples, other.psi, other.axes, other.ridge, other.lambda_id > 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:

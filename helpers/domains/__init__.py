@@ -2,7 +2,7 @@
 holds (domain.py)."""
 
 from .domain import DATA, Domain
-from .loading import EMBEDDED, load_domain
+from .loading import EMBEDDED, load_domain, settings_path
 from .published import CLIPS, PUBLISHED
 
-__all__ = ["CLIPS", "DATA", "EMBEDDED", "PUBLISHED", "Domain", "load_domain"]
+__all__ = ["CLIPS", "DATA", "EMBEDDED", "PUBLISHED", "Domain", "load_domain", "settings_path"]

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -90,31 +91,44 @@ def _load(name, device, clip):
     return _load_published(name, device, clip or "ViT-B/32")
 
 
-def settings_from_cache(name, clip_name):
-    """Settings of your own for a domain and a CLIP, {method: {name: [value, origin]}}, or {}.
-
-    They lie in the cache folder as settings/NAME--CLIP.json, for example
-    settings/ffhq--ViT-B-32.json; what they name takes the place of the domain's own.
-
-    Raises: ValueError if the file is no JSON object.
-    """
+def settings_path(name, clip_name):
+    """Where settings of your own for a domain and a CLIP lie: in the cache folder, for example as
+    settings/ffhq--ViT-B-32.json. `python -m helpers.commands.calibrate` writes them."""
     clip_name = clip_name.replace("/", "-").replace(" ", "-")
-    path = cache_folder() / "settings" / f"{name}--{clip_name}.json"
+    return cache_folder() / "settings" / f"{name}--{clip_name}.json"
+
+
+def settings_from_cache(name, clip_name):
+    """What `settings_path` holds, {method: {name: [value, origin]}}, or {}.
+
+    What it names takes the place of the domain's own. Raises: ValueError if the file is no JSON
+    object of such objects.
+    """
+    path = settings_path(name, clip_name)
     if not path.exists():
         return {}
     try:
         card = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): mend it, or delete it.") from None
-    if not isinstance(card, dict):
+    entries = card.values() if isinstance(card, dict) else [None]
+    if not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path} must hold an object of settings: mend it, or delete it.")
     return card
 
 
 def _announce(domain, why):
-    domain.settings = changed(domain.settings, settings_from_cache(domain.name, domain.clip_name))
+    before, mine = domain.settings.linear_model, settings_from_cache(domain.name, domain.clip_name)
+    domain.settings = changed(domain.settings, mine)
+    if not before.fits_as(domain.settings.linear_model):
+        domain.linear_model_tensors = None  # what came along was fitted otherwise
     print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. "
           f"{domain.licence}")
+    if mine:
+        print(f"With settings of your own: {settings_path(domain.name, domain.clip_name)}")
+    elif domain.clip_name != OWN_CLIP:
+        print("Its settings for this CLIP are guesses; `python -m helpers.commands.calibrate "
+              f"{domain.name} --clip {domain.clip_name}` chooses better ones.")
     if domain.clip.words is not None:
         print(f"Its small CLIP knows {len(domain.clip.words)} words (domain.clip.words); "
               f'load_domain("{domain.name}", clip="ViT-B/32") knows all, a download of 605 MB.')
@@ -198,6 +212,7 @@ def _load_embedded(folder, device, clip_name=None):
         rows=_rows(generator, card["split"]), neutral=card["neutral"],
         prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,
+        keep_defaults=_keep_defaults(card),
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
         occluded_by=_tuples(card, "occluded_by"),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
@@ -210,12 +225,13 @@ def _load_embedded(folder, device, clip_name=None):
         # name.
         domain.clip_fingerprint = hashlib.sha256(visual.tobytes()).hexdigest()[:16]
         domain.settings = from_card(card["settings"])
-        domain.keep_defaults = _keep_defaults(card)
         domain.linear_model_tensors = _linear_model_tensors(folder, card, device)
     else:
         domain.clip = _published_clip(clip_name).to(device)
         domain.clip_name = domain.clip_fingerprint = clip_name
-        domain.settings = published_settings(preview_resolution, swept=False)
+        guesses = published_settings(preview_resolution, swept=False)
+        tuned = from_card(card["settings"])  # encoding hardly depends on CLIP
+        domain.settings = replace(guesses, encoding=tuned.encoding, tuning=tuned.tuning)
     return domain
 
 

@@ -21,7 +21,7 @@ FLOORS = (
     ("methods",),
     ("images", "evaluation"),
     ("photographs",),
-    ("edits", "training_files"),
+    ("edits", "training_files", "calibration"),
     ("panels",),
     ("commands",),
 )

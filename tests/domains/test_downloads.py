@@ -25,10 +25,12 @@ from nvidia_format import nvidia_pickle, nvidia_state
 from safetensors.torch import save
 from test_checkpoints import Malicious
 
+from helpers.commands import published as first_run
 from helpers.domains import align, download, load_domain, loading, published
 from helpers.domains.download import PackageSource, Source, Unavailable, fetch
 from helpers.domains.formats.openvino import read_members
 from helpers.domains.formats.safetensors_files import read_safetensors
+from helpers.settings import changed
 
 CONTENT = save({"weights": torch.arange(50_000.0)})
 OTHER = save({"weights": torch.zeros(50_000)})
@@ -618,7 +620,9 @@ def dressed(server, domain, monkeypatch):
 
 def test_a_published_domain_is_converted_once(dressed, server, domain, tmp_path, capsys):
     cats = load_domain("afhqcat", "cpu")
-    assert "research and evaluation only" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "research and evaluation only" in said
+    assert "guesses; `python -m helpers.commands.calibrate afhqcat --clip ViT-B/32`" in said
     assert cats.identity is None and cats.classifier is None
     assert cats.neutral == "a cat" and cats.psi == 0.7
     assert cats.rows == {"coarse": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, 10)}
@@ -639,6 +643,40 @@ def test_a_published_domain_is_converted_once(dressed, server, domain, tmp_path,
     converted.write_bytes(converted.read_bytes()[:-8])
     with pytest.raises(ValueError, match="cat-512.generator.safetensors.*delete it"):
         load_domain("afhqcat", "cpu")
+
+
+def few_settings(preview_resolution, swept):
+    """The guesses, with numbers that take seconds."""
+    return changed(published.published_settings(preview_resolution, swept), {
+        "linear_model": {"samples": [60, "a test"]}, "optimization": {"steps": [2, "a test"]},
+        "mapper": {"batch": [2, "a test"]}})
+
+
+def test_the_first_run_with_published_weights(dressed, tmp_path, monkeypatch, capsys):
+    """From a server to the report, and a domain that is not to be had gets a sentence of it."""
+    monkeypatch.setattr(loading, "published_settings", few_settings)
+    monkeypatch.setattr(first_run, "BUILD", tmp_path / "build")
+    lost = replace(published.PUBLISHED["horse"], generator=(replace(dressed[0], name="horse.pkl"),))
+    monkeypatch.setitem(published.PUBLISHED, "horse", lost)
+    monkeypatch.setattr(sys, "argv", ["published", "afhqcat", "horse"])
+    first_run.main()
+    report = (tmp_path / "build" / "report.md").read_text("utf-8")
+    cats, horses = report.split("## horse")
+    for part in ("64 px, generator", "method 3 by linear", "with downloads", "method 1, an edit: ",
+                 "method 2, 10 steps of training: ", "method 3, a picture: ", "No classifier tells",
+                 "![Edits of afhqcat](afhqcat.jpg)"):
+        assert part in cats
+    assert (tmp_path / "build" / "afhqcat.jpg").stat().st_size > 10_000
+    assert "Not done: horse.pkl" in horses and "web page" in horses
+    assert not (tmp_path / "build" / "horse.jpg").exists()
+    assert report in capsys.readouterr().out + "\n"
+
+
+def test_the_first_run_knows_its_domains(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["published", "ponies"])
+    with pytest.raises(SystemExit):
+        first_run.main()
+    assert 'there is no domain "ponies"; there is: faces, avatars' in capsys.readouterr().err
 
 
 def test_a_malicious_file_from_a_mirror_is_refused(server, tmp_path, monkeypatch):

@@ -178,7 +178,9 @@ def test_with_another_clip_the_methods_work_and_the_sweep_is_left_alone(faces_do
     other = load_domain("faces", "cpu", clip="ViT-B/32")
     assert other.linear_model_tensors is None
     assert not other.has_sweep() and faces_domain.has_sweep()
-    assert other.settings.optimization.origin == {"all": "guess, by analogy with faces"}
+    assert other.settings.mapper.origin == {"all": "guess, as on faces"}
+    assert other.settings.encoding == faces_domain.settings.encoding  # hardly depends on CLIP
+    assert other.keep_defaults == faces_domain.keep_defaults
     few = replace(other.settings.linear_model, samples=24)
     other.settings = replace(other.settings, linear_model=few)
     assert set(fit_linear_model(other)) == {"clip", "clip model", "identity model"}

@@ -1,8 +1,10 @@
 """How good the networks of data/faces are, on faces labelled by eye that nothing was trained on.
 
-    python -m data.faces.recipe.evaluate      writes evaluation.json
+    python -m data.faces.recipe.evaluate                     writes evaluation.json
+    python -m data.faces.recipe.evaluate --clip ViT-B/32     prints what another CLIP reads
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from data.training import to_image, to_pixels
-from helpers.domains import load_domain
+from helpers.domains import CLIPS, load_domain
 from helpers.images import open_image
 from helpers.inversion import invert
 
@@ -138,17 +140,22 @@ def more_unseen():
     return questions
 
 
+def whole_test_faces(generator):
+    """The whole test faces that were looked at: uint8 [N, 256, 256, 3]."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    pixels = []
+    for pool in ("test", "test-more"):
+        w = pools.latents(generator, pool).to(generator.w_avg)
+        pixels.append(pools.drawn(generator, generator.broadcast(w), WORK / f"{pool}.npy"))
+    return np.concatenate(pixels)[pooled("test", len(pixels[0])).numbers]
+
+
 def judged_faces(generator):
     """The test faces, then the rare expressions.
 
     Returns: images [N, 3, 256, 256], and the names of the rare expressions.
     """
-    pixels = []
-    for pool in ("test", "test-more"):
-        w_plus = generator.broadcast(pools.latents(generator, pool))
-        pixels.append(pools.drawn(generator, w_plus, WORK / f"{pool}.npy"))
-    looked = pooled("test", len(pixels[0]))
-    whole = np.concatenate(pixels)[looked.numbers]
+    whole = whole_test_faces(generator)
     w_plus, expressions = pools.pushed(generator, "test")
     rare = pools.drawn(generator, w_plus, WORK / "test-pushed.npy")
     return to_image(np.concatenate([whole, rare])), expressions
@@ -181,7 +188,7 @@ def zero_shot(domain, features, expressions, questions):
     for question in questions:
         truth = shown(question, expressions)
         text = domain.clip.encode_text([question.yes, question.no])
-        score, sure = (features @ (text[0] - text[1])).numpy(), truth >= 0
+        score, sure = (features @ (text[0] - text[1]).cpu()).numpy(), truth >= 0
         result[question.yes] = (int(sure.sum()), int(truth[sure].sum()),
                                 auc(truth[sure], score[sure]))
     return result
@@ -248,8 +255,28 @@ def encoding(domain, count=16):
 
 
 @torch.no_grad()
+def print_reading(clip):
+    """What one of OpenAI's CLIPs reads in the test faces: the main questions."""
+    domain = load_domain("faces", clip=clip)
+    images = to_image(whole_test_faces(domain.generator))
+    features = torch.cat([domain.clip.encode_image(part.to(domain.device)).cpu()
+                          for part in images.split(64)])
+    table = zero_shot(domain, features, [], MAIN)
+    print(f"| sentence | faces | show it | AUC with {clip} |\n|---|---|---|---|")
+    for sentence, (count, showing, area) in table.items():
+        print(f"| {sentence} | {count} | {showing} | {area} |")
+    print(f"\nMean AUC {np.mean([area for *_, area in table.values()]):.3f}; 0.5 is chance.")
+
+
+@torch.no_grad()
 def main():
     """Measure everything on the test faces."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", choices=[*CLIPS, "its own"], help="only what this CLIP reads")
+    options = parser.parse_args()
+    if options.clip:
+        return print_reading(options.clip)
     domain = load_domain("faces", "cpu")
     images, expressions = judged_faces(domain.generator)
     features = torch.cat([domain.clip.encode_image(part) for part in images.split(64)])

@@ -1,0 +1,187 @@
+"""Choosing the numbers that depend on a CLIP: what is counted, what is kept, what is said."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import calibration
+from helpers.calibration import Calibration, Choice, Size, search, with_ridge
+from helpers.clip_model import ClipModel
+from helpers.commands import calibrate as command
+from helpers.commands.calibrate import calibrate, describe_reading
+from helpers.domains import load_domain, settings_path
+from helpers.domains.published import published_settings
+from helpers.evaluation import UNSEEN, estimate_edit, reading_aucs
+from helpers.latents import random_w_plus
+from helpers.methods.linear_model import fit_linear_model
+from helpers.settings import changed
+
+FEW = (Choice("directions", "linear_model", "ridge", (50, 800)),
+       Choice("directions", "directions", "alpha", (0.1, 6.0)),
+       Choice("optimization", "optimization", "goal", (0.2, 2.0)))
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Few images, prompts and values, and a cache folder of its own."""
+    monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(calibration, "CHOICES", FEW)
+    monkeypatch.setattr(calibration, "SIZES",
+                        {"directions": Size(3, 2), "optimization": Size(1, 1)})
+
+
+def guessed(domain):
+    """The domain with the guesses, and no linear model that came along."""
+    return replace(domain, settings=published_settings(domain.preview_resolution, False),
+                   linear_model_tensors=None)
+
+
+def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_path, capsys,
+                                                          monkeypatch):
+    monkeypatch.setattr(calibration, "fit_linear_model",
+                        lambda domain_: domain.linear_model_tensors)  # of as many images
+    card = calibrate(domain, tmp_path / "here")
+    said = capsys.readouterr().out
+    assert "This takes about" in said and "minutes left" in said
+    report = (tmp_path / "here" / "report.md").read_text("utf-8")
+    assert "| directions.alpha | 6.0 |" in report and "on fresh images" in report
+    assert (tmp_path / "here" / "edits.jpg").stat().st_size > 10_000
+    path = settings_path("avatars", "its own")
+    assert json.loads(path.read_text("utf-8")) == card and card
+    again = load_domain("avatars", "cpu")
+    said = capsys.readouterr().out
+    assert f"With settings of your own: {path}" in said and "are guesses" not in said
+    assert again.settings == changed(domain.settings, card)
+    for entries in card.values():
+        for _, origin in entries.values():
+            assert "calibrated on" in origin or origin == "as method 1's"
+
+
+def test_what_was_counted_is_not_counted_again(quick, toy, tmp_path, monkeypatch):
+    counted, count_edit = [], calibration.count_edit
+
+    def stopped(domain, method, *given):
+        if len(counted) == 3:
+            raise KeyboardInterrupt
+        counted.append(method)
+        return count_edit(domain, method, *given)
+
+    monkeypatch.setattr(calibration, "count_edit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(Calibration(toy, tmp_path))
+    kept = json.loads((tmp_path / "progress.json").read_text("utf-8"))["counted"]
+    assert len(kept) == 3
+    monkeypatch.setattr(calibration, "count_edit", count_edit)
+    monkeypatch.setattr(calibration, "fit_linear_model", None)  # nor is the model fitted again
+    run = Calibration(toy, tmp_path)
+    card, table = search(run)
+    assert kept.items() <= run.counted.items()
+    left = run.minutes_left()
+    calibration.compare(run, card)
+    assert 0 <= run.minutes_left() < left
+    monkeypatch.setattr(calibration, "count_edit", None)
+    assert search(Calibration(toy, tmp_path)) == (card, table)
+
+
+def test_a_calibration_of_another_clip_is_not_taken_up(quick, toy, tmp_path):
+    Calibration(toy, tmp_path).save()
+    other = replace(toy, clip_fingerprint="another")
+    with pytest.raises(ValueError, match="progress.json holds a run with another clip: delete it"):
+        Calibration(other, tmp_path)
+
+
+def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch):
+    """A gain that is chance changes nothing; more than enough of what was asked for is no gain."""
+    there = {0.1: 0.2, 6.0: 1.0, 3.4: 0.9}
+
+    def counts(domain, method, *given):
+        goal, alpha = domain.settings.optimization.goal, domain.settings.directions.alpha
+        if method == "optimization":
+            return (0.5 if goal == 0.2 else 0.2), 0.5
+        return there.get(alpha, 0.85), 0.5
+
+    monkeypatch.setattr(calibration, "count_edit", counts)
+    card, _ = search(Calibration(toy, tmp_path))
+    assert card["optimization"]["goal"][0] == card["mapper"]["goal"][0] == 0.2
+    assert card["directions"]["alpha"][0] == 3.4 and card["linear_model"]["ridge"][0] == 200
+    monkeypatch.setattr(calibration, "ENOUGH", 1)
+    card, _ = search(Calibration(toy, tmp_path))
+    assert card["directions"]["alpha"][0] == 6.0
+
+
+def test_the_authors_numbers_stay_with_their_sweep(quick, toy, tmp_path):
+    run = Calibration(replace(toy, published_sweep=("a sweep",)), tmp_path)
+    assert list(run.prompts) == ["optimization"]
+    assert run.domain.settings.directions.threshold == 0.15
+
+
+def test_a_linear_model_of_another_ridge_needs_no_images(toy):
+    toy = guessed(toy)
+    other = replace(toy.settings.linear_model, ridge=17)
+    expected = fit_linear_model(replace(toy, settings=replace(toy.settings, linear_model=other)))
+    found = with_ridge(toy, fit_linear_model(toy), 17)
+    assert found.keys() == expected.keys() == {"clip", "clip model", "identity model"}
+    for name, values in found.items():
+        torch.testing.assert_close(values, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_an_estimate_without_a_classifier(toy):
+    """Nothing changed is nothing there; the linear step is there, and leaves less unchanged."""
+    for part in (toy, replace(toy, identity=None)):
+        w_plus = random_w_plus(part, 4, seed=1)
+        before, prompt = part.generator(w_plus), part.prompts[0]
+        there, unchanged = estimate_edit(part, before, before, prompt)
+        assert there == 0 and unchanged == pytest.approx(1)
+        direction = calibration.global_direction(part, part.neutral, prompt)
+        after = part.generator.synthesize(part.generator.styles(w_plus) + 3 * direction)
+        there, unchanged = estimate_edit(part, before, after, prompt)
+        assert 0 < there <= 1 and unchanged < 1
+    assert min(UNSEEN) >= max(toy.settings.optimization.augmentations,
+                              toy.settings.mapper.augmentations)
+
+
+def test_a_clip_that_reads_nothing_is_called_so(domain, small_clip):
+    image = domain.generator(random_w_plus(domain, 60, seed=1))
+    found = reading_aucs(domain, image)
+    assert len(found) >= 5 and sum(found.values()) / len(found) > 0.8
+    assert "reads nothing" not in describe_reading(domain)[-1]
+    blind = replace(domain, clip=ClipModel(small_clip))
+    assert describe_reading(blind)[-1].startswith("This CLIP reads nothing in these pictures")
+
+
+def test_domains_without_a_classifier_are_looked_at(toy):
+    assert describe_reading(toy) == ["No classifier tells here what CLIP can read: look at the "
+                                     "sheet."]
+
+
+def test_settings_that_fit_the_linear_model_anew(domain, monkeypatch, tmp_path):
+    """What came along was fitted with another ridge; a price alone changes nothing of it."""
+    monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path))
+    path = settings_path("avatars", "its own")
+    path.parent.mkdir()
+    for name, value, kept in (("lambda_orthogonal", 500, True), ("ridge", 50, False)):
+        path.write_text(json.dumps({"linear_model": {name: [value, "a try"]}}))
+        again = load_domain("avatars", "cpu")
+        assert getattr(again.settings.linear_model, name) == value
+        assert (again.linear_model_tensors is not None) == kept
+    path.write_text('{"linear_model": 3}')
+    with pytest.raises(ValueError, match="avatars--its-own.json must hold an object of settings"):
+        load_domain("avatars", "cpu")
+
+
+def test_what_cannot_be_done_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["calibrate", "ponies"])
+    with pytest.raises(SystemExit, match='There is no domain "ponies"; there is: faces, avatars'):
+        command.main()
+
+    def stop(domain):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "calibrate", stop)
+    monkeypatch.setattr(sys, "argv", ["calibrate", "avatars", "--clip", "its own"])
+    with pytest.raises(SystemExit, match="Stopped: the same command goes on where it was"):
+        command.main()
+    assert "are guesses" not in capsys.readouterr().out
