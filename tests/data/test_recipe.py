@@ -13,6 +13,7 @@ from data import small_clip, training, word_vectors  # noqa: E402
 from data.avatars.recipe import evaluate  # noqa: E402
 from data.avatars.recipe.captions import CAPTIONS  # noqa: E402
 from data.avatars.recipe.world import AVATARS  # noqa: E402
+from data.cats.recipe.world import CATS  # noqa: E402
 from data.faces.recipe import captions as captions_of_faces  # noqa: E402
 from data.worlds import train_generator  # noqa: E402
 
@@ -82,13 +83,14 @@ def test_synonyms_that_measure_generalization_are_in_no_caption():
         assert not set(sentence.split()) - known & said - known, sentence
 
 
-def test_the_computed_mapping_network_is_the_codebook():
+@pytest.mark.parametrize("world", [AVATARS, CATS])
+def test_the_computed_mapping_network_is_the_codebook(world):
     torch.manual_seed(0)
-    model = train_generator.Synthesis(AVATARS).eval().requires_grad_(False)
+    model = train_generator.Synthesis(world).eval().requires_grad_(False)
     before = {name: value.clone() for name, value in model.generator.state_dict().items()}
     generator = train_generator.finish(model)
     z = torch.randn(500, train_generator.Z_DIM)
-    right = model.codebook(*train_generator.partition(AVATARS, z))
+    right = model.codebook(*train_generator.partition(world, z))
     own = generator.broadcast(generator.map(z))
     # The style biases undo the shift of w, so equal styles mean an equal w.
     model.generator.load_state_dict(before)
