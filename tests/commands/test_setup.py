@@ -120,12 +120,12 @@ def test_pip_says_errors_and_no_warnings():
 
 def test_the_makefile_knows_every_target_once():
     targets = ["run", "test", "test-colab", "test-colab-past", "mutants", "lab", "page", "app",
-               "bench", "stress", "models", "models-faces", "notebooks", "export", "slides",
-               "colab", "clean"]
+               "bench", "stress", "models", "models-cats", "models-faces", "notebooks", "export",
+               "slides", "colab", "clean"]
     said = make("REPO=a/b", "ARGS=--share", *targets)
     for part in ("commands.run --save", 'commands.colab "a/b"', "commands.page --share",
                  "jupyter lab ", "--to slides", "bench", "data.avatars.recipe.make",
-                 "data.faces.recipe.make", "make app is make page now"):
+                 "data.cats.recipe.make", "data.faces.recipe.make", "make app is make page now"):
         assert part in said
     listed = re.findall(r"[a-z-]+", re.search(r"\.PHONY:(.*?)\n\n", MAKEFILE, re.S)[1])
     assert set(targets) | {"lock"} == set(listed)
