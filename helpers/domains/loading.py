@@ -186,7 +186,11 @@ def _load_embedded(folder, device, clip_name=None):
 
     Raises: FileNotFoundError or ValueError, in one sentence, if networks are missing or damaged.
     """
-    card = json.loads((folder / "domain.json").read_text("utf-8"))
+    path = folder / "domain.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: give the folder of a domain, such as "
+                                f"{DATA / 'avatars'}.")
+    card = json.loads(path.read_text("utf-8"))
     if not card["sha256"]:
         raise FileNotFoundError(f"{folder} has no networks yet: its recipe makes them, see "
                                 f"{folder / 'README.md'}.")
