@@ -1,5 +1,5 @@
 # make run | test | test-colab | test-colab-past | mutants | lab | page | bench | stress | lock
-# make models | models-faces | notebooks | export | published
+# make models | models-cats | models-faces | notebooks | export | published
 # make colab REPO=owner/name | html | slides | clean
 # Installing is part of each target: done once, and again when the pins change.
 PYTHON ?= python3
@@ -13,8 +13,8 @@ LOCK := pip compile -q --universal --python-version 3.11 --generate-hashes --no-
 # its pins. -qq: pip says nothing but errors.
 install = $(PY) -m pip install -qq $(if $(LOCKED),--require-hashes -r $(1:.txt=.lock),-r $(1))
 
-.PHONY: run test test-colab test-colab-past mutants lab page app bench stress lock models models-faces \
-  notebooks export published colab html slides clean
+.PHONY: run test test-colab test-colab-past mutants lab page app bench stress lock models \
+  models-cats models-faces notebooks export published colab html slides clean
 
 run: $(VENV)/installed                ## the notebooks, end to end, into build/
 	@$(PY) -m helpers.commands.run
@@ -66,6 +66,9 @@ lock: requirements.txt requirements-dev.txt requirements-page.txt   ## requireme
 
 models: $(VENV)/installed-dev         ## the avatars' networks from nothing (hours); cut, it goes on
 	$(PY) -m data.avatars.recipe.make
+
+models-cats: $(VENV)/installed-dev    ## the cats' networks from nothing (hours); cut, it goes on
+	$(PY) -m data.cats.recipe.make
 
 models-faces: $(VENV)/installed-dev   ## the faces' networks, all but the generator, from labels (hours)
 	$(PY) -m data.faces.recipe.make

@@ -19,10 +19,14 @@ KEPT = 2000
 SEEN_BY_THE_MODEL = ("clip", "identity", "generator", "readouts")
 
 
+def read(folder):
+    """The card of the domain in a folder, a dict."""
+    return json.loads((folder / "domain.json").read_text("utf-8"))
+
+
 def update(folder, **entries):
     """Set entries of a card. Where a network that its linear model saw is new, that is dropped."""
-    path = folder / "domain.json"
-    before = json.loads(path.read_text("utf-8"))
+    path, before = folder / "domain.json", read(folder)
     card = before | entries
     for part in SEEN_BY_THE_MODEL:
         if card["sha256"].get(part) != before["sha256"].get(part):
@@ -40,12 +44,11 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_linear_model(name):
-    """Compute the linear model of an embedded domain, and keep it beside the networks."""
-    folder = DATA / name
+def write_linear_model(folder):
+    """Compute the linear model of the domain in a folder, and keep it beside the networks."""
     path = folder / "linear_model.safetensors"
     update(folder, linear_model=None)
-    tensors = fit_linear_model(load_domain(name, "cpu"))
+    tensors = fit_linear_model(load_domain(folder, "cpu"))
     save_tensors(path, {**tensors, "clip": tensors["clip"][:KEPT].half()})
     update(folder, linear_model=[path.name, sha256(path)])
 
@@ -53,4 +56,4 @@ def write_linear_model(name):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compute the linear model of a domain anew.")
     parser.add_argument("domain", choices=EMBEDDED)
-    write_linear_model(parser.parse_args().domain)
+    write_linear_model(DATA / parser.parse_args().domain)

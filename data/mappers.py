@@ -8,10 +8,10 @@ with orange skin.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
+from data import cards
 from helpers.domains import DATA, EMBEDDED, load_domain
 from helpers.methods.mapper import train_mapper
 from helpers.training_files import mapper_path, save_mapper, training_latents
@@ -19,17 +19,16 @@ from helpers.training_files import mapper_path, save_mapper, training_latents
 WORK = Path(__file__).resolve().parent.parent / "build" / "mappers"
 
 
-def write_mappers(name):
-    """Train each mapper of an embedded domain's card that has no file yet."""
-    domain = load_domain(name, "cpu")
+def write_mappers(folder):
+    """Train each mapper of the card of a domain in data/ that has no file yet."""
+    domain = load_domain(folder, "cpu")
     latents = training_latents(domain)
-    card = json.loads((DATA / name / "domain.json").read_text("utf-8"))
-    for prompt, networks in card["mappers"].items():
+    for prompt, networks in cards.read(folder)["mappers"].items():
         path = mapper_path(domain, prompt)
         if path.exists():
             continue
         started = time.time()
-        run = WORK / name / path.with_suffix(".run").name
+        run = WORK / domain.name / path.with_suffix(".run").name
         mapper, history = train_mapper(domain, prompt, latents, networks=networks, path=run)
         save_mapper(path, mapper, domain, prompt)
         run.unlink(missing_ok=True)
@@ -40,4 +39,4 @@ def write_mappers(name):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the mappers that come with a domain.")
     parser.add_argument("domain", choices=EMBEDDED)
-    write_mappers(parser.parse_args().domain)
+    write_mappers(DATA / parser.parse_args().domain)

@@ -13,20 +13,20 @@ from helpers.images import open_image
 from helpers.inversion import invert
 
 
-def write_sample_latents(name):
-    """Encode the samples of an embedded domain: w_plus [N, L, w_dim], in half precision.
+def write_sample_latents(folder):
+    """Encode the samples of the domain in a folder: w_plus [N, L, w_dim], in half precision.
 
     N in the order of `domain.samples`. The file says which pictures they are, and of which
     generator.
     """
-    domain = load_domain(name, "cpu")
+    domain = load_domain(folder, "cpu")
     latents = []
     for path in domain.samples:
         image = open_image(path, domain.generator.resolution)
         w_plus, _ = invert(domain, image)
         latents.append(w_plus)
         print(f"{path.name}: {len(latents)} of {len(domain.samples)}", flush=True)
-    save_tensors(DATA / name / "samples" / "latents.safetensors",
+    save_tensors(folder / "samples" / "latents.safetensors",
                  {"w_plus": torch.cat(latents).half()}, generator=domain.fingerprint,
                  samples=[path.name for path in domain.samples])
 
@@ -34,4 +34,4 @@ def write_sample_latents(name):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Encode the samples of a domain.")
     parser.add_argument("domain", choices=EMBEDDED)
-    write_sample_latents(parser.parse_args().domain)
+    write_sample_latents(DATA / parser.parse_args().domain)

@@ -81,6 +81,8 @@ def certain(seen, choices):
 def contrastive_loss(image, text, pairs, known, scale):
     """CLIP's loss where several captions may be true of a picture; unknown pairs are left out.
 
+    A caption that is true of no picture, or a picture without a true caption, adds nothing.
+
     Args:
         image: unit vectors [pictures, D]; text: unit vectors [captions, D].
         pairs, known: bool [captions, pictures], of `true_pairs`.
@@ -88,8 +90,8 @@ def contrastive_loss(image, text, pairs, known, scale):
     """
     scores = (scale * text @ image.T).masked_fill(~known, -1e4)  # [captions, pictures]
     pairs = pairs.float()
-    of_captions = F.cross_entropy(scores, pairs / pairs.sum(1, keepdim=True))
-    of_pictures = F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None])
+    of_captions = F.cross_entropy(scores, pairs / pairs.sum(1, keepdim=True).clamp(min=1))
+    of_pictures = F.cross_entropy(scores.T, pairs.T / pairs.sum(0)[:, None].clamp(min=1))
     return (of_captions + of_pictures) / 2
 
 

@@ -32,9 +32,9 @@ def load_domain(name=None, device=None, clip=None):
     """Load a domain by name; what is not here is fetched.
 
     Args:
-        name: "faces", "avatars", or one of `PUBLISHED`. Without one, the environment variable
-            STYLECLIP_DOMAIN decides; else faces; else, where their generator cannot be fetched,
-            avatars.
+        name: "faces", "avatars", or one of `PUBLISHED`; or the `Path` of a folder that a recipe
+            of data/ wrote. Without one, the environment variable STYLECLIP_DOMAIN decides; else
+            faces; else, where their generator cannot be fetched, avatars.
         device: "cpu" or "cuda"; without one, the GPU if there is one that works.
         clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with faces
             and avatars. Without one, these take their own, with which everything was measured, and
@@ -81,6 +81,8 @@ def usable_device(device=None):
 
 
 def _load(name, device, clip):
+    if isinstance(name, Path):
+        return _load_embedded(name, device, None if clip == OWN_CLIP else clip)
     if name in EMBEDDED:
         return _load_embedded(DATA / name, device, None if clip == OWN_CLIP else clip)
     if name not in PUBLISHED:
@@ -194,8 +196,18 @@ def _rows(generator, split):
 
 
 def _load_embedded(folder, device, clip_name=None):
-    """The domain in a folder of data/, with its own CLIP or one of OpenAI's."""
-    card = json.loads((folder / "domain.json").read_text("utf-8"))
+    """The domain in a folder of data/, with its own CLIP or one of OpenAI's.
+
+    Raises: FileNotFoundError or ValueError, in one sentence, if networks are missing or damaged.
+    """
+    path = folder / "domain.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: give the folder of a domain, such as "
+                                f"{DATA / 'avatars'}.")
+    card = json.loads(path.read_text("utf-8"))
+    if not card["sha256"]:
+        raise FileNotFoundError(f"{folder} has no networks yet: its recipe makes them, see "
+                                f"{folder / 'README.md'}.")
     paths = {part: check_file(folder / f"{part}.safetensors", sha256)
              for part, sha256 in card["sha256"].items()}
     preview_resolution = card.get("preview_resolution")

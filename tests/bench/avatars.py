@@ -16,7 +16,7 @@ import sys
 import numpy as np
 import torch
 
-from data.avatars.recipe.world import draw, render
+from data.avatars.recipe.world import AVATARS
 from data.training import to_image
 from helpers import images
 from helpers.domains import load_domain
@@ -155,8 +155,8 @@ def faces_of(domain, seed):
     side = domain.generator.resolution
     if seed is None:
         return torch.cat([images.open_image(path, side) for path in domain.samples])
-    choices, poses = draw(32, np.random.default_rng(seed))
-    return to_image(np.stack([render(*one, side) for one in zip(choices, poses)]))
+    choices, poses = AVATARS.draw(32, np.random.default_rng(seed))
+    return to_image(np.stack([AVATARS.render(*one, side) for one in zip(choices, poses)]))
 
 
 def write_quality(domain, options):

@@ -120,11 +120,11 @@ def test_pip_says_errors_and_no_warnings():
 
 def test_the_makefile_knows_every_target_once():
     targets = ["run", "test", "test-colab", "test-colab-past", "mutants", "lab", "page", "app",
-               "bench", "stress", "models", "models-faces", "notebooks", "export", "published",
-               "html", "slides", "colab", "clean"]
+               "bench", "stress", "models", "models-cats", "models-faces", "notebooks", "export",
+               "published", "html", "slides", "colab", "clean"]
     said = make("REPO=a/b", "ARGS=--share", *targets)
     for part in ("commands.run --save", 'commands.colab "a/b"', "commands.page --share",
-                 "jupyter lab ", "commands.html", "--to slides", "bench",
+                 "jupyter lab ", "commands.html", "--to slides", "bench", "data.cats.recipe.make",
                  "data.avatars.recipe.make", "data.faces.recipe.make", "commands.published --share",
                  "recipe.evaluate --clip ViT-B/32", "make app is make page now"):
         assert part in said

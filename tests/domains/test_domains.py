@@ -142,3 +142,10 @@ def test_the_published_encoder_is_read_as_data(domain, tmp_path, monkeypatch):
     encode = e4e.load_encoder(replace(domain, e4e=("a source",)))
     w_plus = encode(torch.zeros(2, 3, 64, 64))
     assert w_plus.shape == (2, 18, 512) and (w_plus == 3).all()
+
+
+def test_a_domain_is_loaded_from_its_folder(domain, tmp_path):
+    found = load_domain(DATA / "avatars", "cpu")
+    assert found.name == domain.name and found.fingerprint == domain.fingerprint
+    with pytest.raises(FileNotFoundError, match="domain.json is missing: give the folder"):
+        load_domain(tmp_path, "cpu")

@@ -1,6 +1,8 @@
 """Captions: sentences that name any of an avatar's attributes, in many phrasings."""
 
-from .world import ATTRIBUTES, hair_is_visible
+from data.worlds.captions import Captions, article
+
+from .world import AVATARS
 
 # Used whatever the attributes are, so that no stereotype is learned.
 PEOPLE = ("a person", "a man", "a woman", "a girl", "a boy", "someone", "a face", "a guy",
@@ -8,8 +10,7 @@ PEOPLE = ("a person", "a man", "a woman", "a girl", "a boy", "someone", "a face"
 FRAMES = ("{}", "{}", "a picture of {}", "a photo of {}", "a cartoon of {}", "a drawing of {}",
           "an image of {}", "a portrait of {}", "{}.", "an avatar of {}", "this is {}")
 
-# How each choice is said. Kinds of phrase: "with" (a person with ...), "is" (a person who is ...,
-# a ... person), "wearing" (a person wearing ...).
+# How each choice is said.
 HAIR_WORDS = {
     "black": ("black", "dark black"), "brown": ("brown", "brunette"),
     "blonde": ("blonde", "blond", "yellow"), "red": ("red", "orange red"),
@@ -70,95 +71,43 @@ PHRASES = {
 SELDOM = ("clothes", "clothes_color", "background", "skin")  # people ask for others more often
 
 
-def article(word):
-    """"a" or "an"."""
-    return "an" if word[0] in "aeiou" else "a"
+class CaptionsOfAvatars(Captions):
+    """Says sentences that are true of avatars."""
+
+    who, frames = PEOPLE, FRAMES
+    is_links, with_links = ("who is", "that is", ""), ("with", "with", "who has", "having")
+
+    def phrase(self, attribute, choice, rng):
+        """One phrase for an attribute's choice: (kind, words)."""
+        if attribute == "hair_color":
+            word = rng.choice(HAIR_WORDS[choice])
+            if rng.random() < 0.25:
+                return "is", f"{word} haired"
+            return "with", f"{word} hair"
+        if attribute == "skin":
+            word = rng.choice(SKIN_WORDS[choice])
+            if rng.random() < 0.3:
+                return "is", f"{word} skinned"
+            return "with", f"{word} skin"
+        if attribute == "clothes":
+            word = rng.choice(CLOTHES[choice])
+            return "wearing", word if choice == "overalls" else f"a {word}"
+        if attribute == "clothes_color":
+            return "wearing", f"{choice} clothes"
+        if attribute == "background":
+            return "before", f"{article(choice)} {choice} background"
+        return super().phrase(attribute, choice, rng)
+
+    def nameable(self, row):
+        """The numbers of all attributes, but for the hair's colour where no hair can be seen."""
+        numbers = list(range(len(self.names)))
+        if not self.world.hair_is_visible(row[None])[0]:
+            numbers.remove(self.names.index("hair_color"))
+        return numbers
+
+    def rows(self, choices):
+        """What `caption` is told of avatars: their choices, int64 [N, columns]."""
+        return choices
 
 
-def phrase_of(attribute, choice, rng):
-    """One phrase for an attribute's choice: (kind, words)."""
-    if attribute == "hair_color":
-        word = rng.choice(HAIR_WORDS[choice])
-        if rng.random() < 0.25:
-            return "is", f"{word} haired"
-        return "with", f"{word} hair"
-    if attribute == "skin":
-        word = rng.choice(SKIN_WORDS[choice])
-        if rng.random() < 0.3:
-            return "is", f"{word} skinned"
-        return "with", f"{word} skin"
-    if attribute == "clothes":
-        word = rng.choice(CLOTHES[choice])
-        return "wearing", word if choice == "overalls" else f"a {word}"
-    if attribute == "clothes_color":
-        return "wearing", f"{choice} clothes"
-    if attribute == "background":
-        return "before", f"{article(choice)} {choice} background"
-    phrases = PHRASES[attribute][choice]
-    kind = rng.choice([kind for kind, words in phrases.items() for _ in words])
-    return kind, rng.choice(phrases[kind])
-
-
-def attributes_to_name(choice, rng):
-    """The numbers of zero to four attributes, in an order by chance."""
-    names = list(ATTRIBUTES)
-    usable = list(range(len(names)))
-    if not hair_is_visible(choice[None])[0]:
-        usable.remove(names.index("hair_color"))
-    weights = [0.5 if names[i] in SELDOM else 1 for i in usable]
-    count = rng.choices((0, 1, 2, 3, 4), (1, 12, 8, 4, 2))[0]
-    numbers = []
-    while len(numbers) < count:
-        number = rng.choices(usable, weights)[0]
-        if number not in numbers:
-            numbers.append(number)
-    rng.shuffle(numbers)
-    return numbers
-
-
-def caption(choice, rng):
-    """A sentence true of an avatar, and what it says: (text, {attribute number: choice}).
-
-    Args: choice: a row of `world.draw`'s choices; rng: `random.Random`.
-    """
-    names, numbers = list(ATTRIBUTES), attributes_to_name(choice, rng)
-    parts = {"is": [], "with": [], "wearing": [], "before": []}
-    for i in numbers:
-        kind, words = phrase_of(names[i], ATTRIBUTES[names[i]][choice[i]], rng)
-        parts[kind].append(words)
-    who = rng.choice(PEOPLE)
-    text = who
-    if parts["is"] and " " not in parts["is"][0] and rng.random() < 0.6:  # "a bald person"
-        noun = who.split(" ", 1)[1] if " " in who else "person"
-        word = parts["is"].pop(0)
-        text = f"{article(word)} {word} {noun}"
-    if parts["is"]:
-        link = f" {rng.choice(('who is', 'that is', ''))} ".replace("  ", " ")
-        text += link + " and ".join(parts["is"])
-    if parts["with"]:
-        link = rng.choice(("with", "with", "who has", "having"))
-        text += f" {link} " + " and ".join(parts["with"])
-    if parts["wearing"]:
-        link = rng.choice(("wearing", "wearing", "with", "in"))
-        text += f" {link} " + " and ".join(parts["wearing"])
-    if parts["before"]:
-        link = rng.choice(("before", "in front of", "on", "with"))
-        text += f" {link} " + parts["before"][0]
-    if rng.random() < 0.06 and len(numbers) == 1:  # the bare words, as people type them
-        text = next((words[0] for words in parts.values() if words), text)
-    text = rng.choice(FRAMES).format(text)
-    return text, {i: int(choice[i]) for i in numbers}
-
-
-class Speaker:
-    """Says captions of avatars.
-
-    Args: choices: int64 [N, columns] of `world.draw`.
-    """
-
-    def __init__(self, choices):
-        self.choices = choices
-
-    def say(self, number, rng):
-        """A caption of avatar `number`, and what it says: see `caption`."""
-        return caption(self.choices[number], rng)
+CAPTIONS = CaptionsOfAvatars(AVATARS, PHRASES, SELDOM)

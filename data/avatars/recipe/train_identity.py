@@ -14,7 +14,7 @@ from torch import nn
 from data.training import Trainer, augment, autocast, to_image
 from helpers.face_networks import IdentityNetwork
 
-from .world import COLUMNS, hair_is_visible
+from .world import AVATARS
 
 STAGES, DIM = ((16, 1), (32, 2), (64, 2), (128, 1)), 64
 SCALE, MARGIN = 24.0, 0.3
@@ -23,14 +23,15 @@ NO_HAIR = 9  # in place of a hair colour that cannot be seen
 
 def persons(choices):
     """A number for each picture's person: choices [N, columns] -> int64 [N]."""
-    hair = choices[:, COLUMNS.index("hair_color")]
+    columns = AVATARS.columns
+    hair = choices[:, columns.index("hair_color")]
     number = np.zeros(len(choices), np.int64)
-    number = number * 4 + choices[:, COLUMNS.index("skin")]
-    number = number * 10 + np.where(hair_is_visible(choices), hair, NO_HAIR)
-    number = number * 12 + choices[:, COLUMNS.index("top")]
-    number = number * 4 + choices[:, COLUMNS.index("top_variant")]
-    number = number * 3 + choices[:, COLUMNS.index("facial_hair")]
-    number = number * 2 + choices[:, COLUMNS.index("facial_hair_variant")]
+    number = number * 4 + choices[:, columns.index("skin")]
+    number = number * 10 + np.where(AVATARS.hair_is_visible(choices), hair, NO_HAIR)
+    number = number * 12 + choices[:, columns.index("top")]
+    number = number * 4 + choices[:, columns.index("top_variant")]
+    number = number * 3 + choices[:, columns.index("facial_hair")]
+    number = number * 2 + choices[:, columns.index("facial_hair_variant")]
     return number
 
 
@@ -77,7 +78,7 @@ class ArcFaceTrainer(Trainer):
 def train(renders, folder, *, seed, steps):
     """An `IdentityNetwork` trained for `steps`; resumable.
 
-    Args: renders: of `world.renders`; folder: for the checkpoint.
+    Args: renders: of `Avatars.renders`; folder: for the checkpoint.
     """
     torch.manual_seed(seed)
     choices, _, images = renders

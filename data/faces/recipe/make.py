@@ -167,7 +167,7 @@ def write_card(choices):
              if (DATA / f"{name}.safetensors").exists()]
     words = [word for word in networks.words_of_captions(choices) if word not in PLAIN]
     cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words)
-    cards.write_linear_model("faces")
+    cards.write_linear_model(DATA)
 
 
 def main(parts):
@@ -194,7 +194,7 @@ def main(parts):
         choices, _ = labels.spread()
         write_card(choices)
     if "mappers" in parts:
-        mappers.write_mappers("faces")
+        mappers.write_mappers(DATA)
     if "sweep" in parts:
         keep_sweep(load_domain("faces", "cpu"), DATA / "sweep.safetensors")
 

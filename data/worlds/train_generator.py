@@ -5,9 +5,9 @@ that is the sum of one learned vector per choice, variant and pose. Three things
 space one to edit in:
 
 - style mixing: half of the samples give each group of layers (coarse, middle, fine) a w that is
-  right in that group's attributes alone, so that each group holds what `GROUPS` says;
-- truncation: half of the samples pull w towards the mean, so that psi < 1 still draws a clear face;
-- noise on w: a face's neighbourhood draws the same face.
+  right in that group's attributes alone, so that each group holds what the world's file says;
+- truncation: half of the samples pull w towards the mean, so that psi < 1 still draws clearly;
+- noise on w: the neighbourhood of a w draws the same picture.
 """
 
 import copy
@@ -21,40 +21,40 @@ from data.training import Trainer, autocast, to_image
 from helpers.fused_ops import half_type
 from helpers.stylegan2 import Generator
 
-from .world import ATTRIBUTES, COLUMNS, POSE, VARIANTS, draw, probabilities, render
+from .world import POSE
 
 CHANNELS = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32}
 W_DIM = 128
-# Rows of w+ (10 at 64 px) and what they hold. "pose" is the four numbers of the pose.
-GROUPS = {
-    "coarse": (range(0, 3), ("top", "clothes", "pose")),
-    "middle": (range(3, 7), ("expression", "glasses", "facial_hair")),
-    "fine": (range(7, 10), ("hair_color", "skin", "clothes_color", "background")),
-}
+# Rows of w+ (10 at 64 px). A world's file says which attributes each group holds; "pose" is the
+# four numbers of the pose.
+GROUPS = {"coarse": range(0, 3), "middle": range(3, 7), "fine": range(7, 10)}
 
 
 class Codebook(nn.Module):
-    """choices and pose -> w: one vector per choice (and variant), summed."""
+    """choices and pose -> w: one vector per choice (and variant), summed.
 
-    def __init__(self):
+    Args: world: a `World`.
+    """
+
+    def __init__(self, world):
         super().__init__()
-        self.tables = nn.ModuleDict()
-        for name, choices in ATTRIBUTES.items():
-            entries = len(choices) * max(VARIANTS.get(name, [1]))
+        self.world, self.tables = world, nn.ModuleDict()
+        for name, choices in world.attributes.items():
+            entries = len(choices) * max(world.variants.get(name, [1]))
             self.tables[name] = nn.Embedding(entries, W_DIM)
-        self.pose = nn.Linear(4, W_DIM, bias=False)
+        self.pose = nn.Linear(len(POSE), W_DIM, bias=False)
         for table in self.tables.values():
             nn.init.normal_(table.weight, std=0.4)
         nn.init.normal_(self.pose.weight, std=0.4)
 
     def entries(self, choices):
         """Each attribute's row of its table: choices int64 [N, columns] -> {name: int64 [N]}."""
-        rows = {}
-        for name in ATTRIBUTES:
-            row = choices[:, COLUMNS.index(name)]
-            if name in VARIANTS:
-                variant = choices[:, COLUMNS.index(f"{name}_variant")]
-                row = row * max(VARIANTS[name]) + variant
+        rows, columns, variants = {}, self.world.columns, self.world.variants
+        for name in self.world.attributes:
+            row = choices[:, columns.index(name)]
+            if name in variants:
+                variant = choices[:, columns.index(f"{name}_variant")]
+                row = row * max(variants[name]) + variant
             rows[name] = row
         return rows
 
@@ -68,9 +68,9 @@ class Codebook(nn.Module):
     def mean(self):
         """The mean w over the world, [W_DIM]."""
         total = 0
-        for name in ATTRIBUTES:
-            share = torch.from_numpy(probabilities(name)).float()
-            variants = VARIANTS.get(name, [1] * len(share))
+        for name in self.world.attributes:
+            share = torch.from_numpy(self.world.probabilities(name)).float()
+            variants = self.world.variants.get(name, [1] * len(share))
             table = self.tables[name].weight.view(len(share), max(variants), W_DIM)
             means = torch.stack([table[i, :count].mean(0) for i, count in enumerate(variants)])
             total = total + share @ means
@@ -78,11 +78,14 @@ class Codebook(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Codebook and generator, trained together."""
+    """Codebook and generator, trained together.
 
-    def __init__(self):
+    Args: world: a `World`.
+    """
+
+    def __init__(self, world):
         super().__init__()
-        self.codebook = Codebook()
+        self.world, self.codebook = world, Codebook(world)
         self.generator = Generator(64, CHANNELS, z_dim=64, w_dim=W_DIM)
         self.generator.mapping.requires_grad_(False)  # `finish` makes another
         for layer in self.generator.layers:  # the noise stays off: nothing is left to chance here
@@ -95,14 +98,14 @@ class Synthesis(nn.Module):
             choices: int64 [N, columns]; poses: float [N, 4].
             rng: `np.random.Generator`, draws the other attributes.
         """
-        others, other_poses = draw(len(choices) * len(GROUPS), rng)
-        rows = []
-        for k, (group, held) in enumerate(GROUPS.values()):
-            mine = torch.from_numpy(others[k::len(GROUPS)].copy())
-            for name in held:
-                for column in (name, f"{name}_variant"):
-                    if column in COLUMNS:
-                        mine[:, COLUMNS.index(column)] = choices[:, COLUMNS.index(column)]
+        others, other_poses = self.world.draw(len(choices) * len(GROUPS), rng)
+        rows, columns = [], self.world.columns
+        for k, (name, group) in enumerate(GROUPS.items()):
+            mine, held = torch.from_numpy(others[k::len(GROUPS)].copy()), self.world.held[name]
+            for attribute in held:
+                for column in (attribute, f"{attribute}_variant"):
+                    if column in columns:
+                        mine[:, columns.index(column)] = choices[:, columns.index(column)]
             pose = poses
             if "pose" not in held:
                 pose = torch.from_numpy(other_poses[k::len(GROUPS)].copy())
@@ -110,20 +113,24 @@ class Synthesis(nn.Module):
         return torch.cat(rows, dim=1)
 
 
-def attention(resolution, pairs=400):
-    """Where faces differ by expression alone, [1, 1, R, R], scaled so that the mean weight is 1.
+def attention(world, resolution, pairs=400):
+    """Where pictures differ by small details alone, [1, 1, R, R], scaled so that the mean is 1.
 
     Mouth, eyes and brows are a few pixels, and decide what a face says.
     """
-    rng = np.random.default_rng(0)
-    choices, poses = draw(pairs, rng)
-    choices[:, COLUMNS.index("glasses")] = 0
+    rng, columns = np.random.default_rng(0), world.columns
+    choices, poses = world.draw(pairs, rng)
+    for name, choice in world.details_beside.items():
+        choices[:, columns.index(name)] = world.attributes[name].index(choice)
     change = np.zeros((resolution, resolution))
     for choice, pose in zip(choices, poses):
         other = choice.copy()
-        other[COLUMNS.index("expression")] = rng.integers(len(ATTRIBUTES["expression"]))
-        first = render(choice, pose, resolution).astype(float)
-        change += np.abs(first - render(other, pose, resolution)).mean(-1)
+        for name in world.details:
+            other[columns.index(name)] = rng.integers(len(world.attributes[name]))
+            if name in world.variants:
+                other[columns.index(f"{name}_variant")] = 0
+        first = world.render(choice, pose, resolution).astype(float)
+        change += np.abs(first - world.render(other, pose, resolution)).mean(-1)
     change = torch.from_numpy(change / change.max()).float()[None, None]
     weight = 1 + 8 * F.max_pool2d(change, 3, 1, 1)
     return weight / weight.mean()
@@ -163,7 +170,7 @@ def picture_loss(image, target, weight, critic):
 class SynthesisTrainer(Trainer):
     """Teaches a `Synthesis` to draw renders of known choices.
 
-    Args: renders: of `world.renders`; critic: an `AttributeClassifier`.
+    Args: renders: of the world's `renders`; critic: an `AttributeClassifier`.
     """
 
     def __init__(self, model, renders, critic, *, seed, batch=32):
@@ -175,7 +182,7 @@ class SynthesisTrainer(Trainer):
         rest = [p for p in model.generator.parameters() if p.requires_grad]
         groups = [{"params": rest, "lr": 6e-3}, {"params": codes, "lr": 9e-3}]
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        self.weight = attention(64)
+        self.weight = attention(model.world, 64)
         super().__init__(model, optimizer, len(self.choices), batch, seed, copy.deepcopy(model))
 
     def loss(self, step, index):
@@ -194,26 +201,28 @@ class SynthesisTrainer(Trainer):
         return picture_loss(image, to_image(self.images[index]), self.weight, self.critic)
 
 
-def train_synthesis(renders, folder, critic, *, seed, steps):
+def train_synthesis(world, renders, folder, critic, *, seed, steps):
     """The averaged `Synthesis`, trained for `steps`; resumable.
 
-    Args: renders: of `world.renders`; folder: for the checkpoint; critic: an `AttributeClassifier`.
+    Args:
+        world: a `World`; renders: of its `renders`.
+        folder: for the checkpoint.
+        critic: an `AttributeClassifier`.
     """
     torch.manual_seed(seed)
-    trainer = SynthesisTrainer(Synthesis(), renders, critic, seed=seed)
+    trainer = SynthesisTrainer(Synthesis(world), renders, critic, seed=seed)
     return trainer.train(folder / "synthesis", steps)
 
 
 # The mapping network is computed, not trained. One number of z decides one attribute (with its
 # variant): the range of a Gaussian is cut into intervals as likely as the choices, and every cut
 # is a steep ramp made of two leaky ReLUs. Trained networks blur such cuts, and a blurred cut is a
-# face between two people.
+# picture between two. A world's file names the attributes that the first layer decides; the others
+# are decided by the second, which has room for them.
 Z_DIM = 64
 STEEP = 500.0  # a ramp is 1 / STEEP wide, in standard deviations of z
 LIFT = 10.0  # keeps a number positive, where a leaky ReLU is the identity (|z| is at most 8 here)
 POSE_LIMIT = 1.4  # a pose is the number divided by this, cut off at -1 and 1
-# Attributes decided by the first layer; the others by the second, which has room for them.
-FIRST = ("hair_color", "top")
 
 
 def intervals(codebook, name):
@@ -221,9 +230,10 @@ def intervals(codebook, name):
 
     Returns: the upper cuts of their intervals [K - 1], and their vectors [K, W_DIM].
     """
-    shares, rows, most = [], [], max(VARIANTS.get(name, [1]))
-    for choice, share in enumerate(probabilities(name)):
-        count = VARIANTS[name][choice] if name in VARIANTS else 1
+    world = codebook.world
+    shares, rows, most = [], [], max(world.variants.get(name, [1]))
+    for choice, share in enumerate(world.probabilities(name)):
+        count = world.variants[name][choice] if name in world.variants else 1
         shares += [share / count] * count
         rows += [choice * most + variant for variant in range(count)]
     cuts = torch.special.ndtri(torch.tensor(shares, dtype=torch.float64).cumsum(0)[:-1])
@@ -262,18 +272,18 @@ def build_mapping(codebook, generator):
 
     Returns: the shift, [W_DIM].
     """
-    root = 2**0.5
+    root, world = 2**0.5, codebook.world
     first, second = Wiring(Z_DIM), Wiring(W_DIM)
     third = torch.zeros(W_DIM, W_DIM, dtype=torch.float64)
     start = torch.zeros(W_DIM, dtype=torch.float64)
     low = torch.zeros(W_DIM, dtype=torch.float64)
-    for source, name in enumerate(ATTRIBUTES):
+    for source, name in enumerate(world.attributes):
         cuts, vectors = intervals(codebook, name)
         start, low = start + vectors[0], low + vectors.min(0).values
-        carried = None if name in FIRST else first.add(source, 1, LIFT)
+        carried = None if name in world.first else first.add(source, 1, LIFT)
         for cut, step in zip(cuts, vectors.diff(dim=0)):
             begin, end = cut - 0.5 / STEEP, cut + 0.5 / STEEP
-            if name in FIRST:
+            if name in world.first:
                 up, down = first.ramp(source, begin, end, 1, 0)
                 unit = second.add(up, 1, 1)
                 second.weight[unit, down] = -1  # the ramp, 0.2 to 1 times sqrt(2), plus 1
@@ -286,7 +296,7 @@ def build_mapping(codebook, generator):
                 third[:, down] -= step / (0.8 * root)
                 start = start - step * 0.25
     for k in range(len(POSE)):
-        carried = first.add(len(ATTRIBUTES) + k, 1, LIFT)
+        carried = first.add(len(world.attributes) + k, 1, LIFT)
         up, down = second.ramp(carried, -POSE_LIMIT, POSE_LIMIT, root, root * LIFT)
         vector = codebook.pose.weight.detach().double()[:, k]
         third[:, up] += vector * 2 / (0.8 * root)  # 0.2 ... 1 becomes -1 ... 1
@@ -308,24 +318,24 @@ def build_mapping(codebook, generator):
     return shift.float()
 
 
-def partition(z):
-    """Which avatar each z [N, Z_DIM] stands for, to check `build_mapping` by.
+def partition(world, z):
+    """Which picture each z [N, Z_DIM] stands for, to check `build_mapping` by.
 
     Returns: choices int64 [N, columns] and poses float [N, 4].
     """
     u = z / z.square().mean(dim=1, keepdim=True).sqrt()
-    choices = torch.zeros(len(z), len(COLUMNS), dtype=torch.int64)
-    for k, name in enumerate(ATTRIBUTES):
-        share = torch.from_numpy(probabilities(name)).cumsum(0)
+    choices = torch.zeros(len(z), len(world.columns), dtype=torch.int64)
+    for k, name in enumerate(world.attributes):
+        share = torch.from_numpy(world.probabilities(name)).cumsum(0)
         place = torch.special.ndtr(u[:, k].double())
         choices[:, k] = torch.bucketize(place, share[:-1])
-        if name in VARIANTS:
+        if name in world.variants:
             below = torch.cat([torch.zeros(1).double(), share])[choices[:, k]]
-            count = torch.tensor(VARIANTS[name])[choices[:, k]]
-            within = (place - below) / torch.from_numpy(probabilities(name))[choices[:, k]]
+            count = torch.tensor(world.variants[name])[choices[:, k]]
+            within = (place - below) / torch.from_numpy(world.probabilities(name))[choices[:, k]]
             variant = (within * count).long().clamp(min=0).minimum(count - 1)
-            choices[:, COLUMNS.index(f"{name}_variant")] = variant
-    pose = u[:, len(ATTRIBUTES):len(ATTRIBUTES) + len(POSE)] / POSE_LIMIT
+            choices[:, world.columns.index(f"{name}_variant")] = variant
+    pose = u[:, len(world.attributes):len(world.attributes) + len(POSE)] / POSE_LIMIT
     return choices, pose.clamp(-1, 1)
 
 
