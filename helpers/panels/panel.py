@@ -202,9 +202,7 @@ class FacePanel:
         self.say("Tuning the generator to this picture.")
         watch = partial(self.task.watch_part, steps, steps + more)
         tuned = tune_generator(self.domain, face.image, w_plus, callback=watch)
-        with torch.no_grad():
-            drawn = tuned.generator(w_plus)  # [1, 3, R, R]
-        face.learnt = LearntPicture(face.photograph, tuned, w_plus, drawn)
+        face.learnt = LearntPicture(face.photograph, tuned, w_plus)
         face.w_plus, self.faces.encoded[face.name] = w_plus, face
         if self.task.stopped:
             raise Refused("Stopped: the picture stays as well learnt as it is, and Run edits it.")
