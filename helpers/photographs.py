@@ -22,7 +22,7 @@ MASK_SIDE = 256  # pixels; the sizes below are of a mask of this side
 HOLES, SPECKS = 25, 13  # smaller ones than these are filled in a head, or left out of it
 MARGIN = 9  # the head grows by half of this
 LEAST = 0.04  # how much a pixel of the head must change to be put back, of 2 from black to white
-MUCH = 0.4  # a change from which the edited picture itself takes the photograph's place
+MUCH = 0.5  # a change from which the edited picture itself takes the photograph's place
 # Colours are matched within about so many pixels of the mask's edge, and not to what differs by
 # more than LIKE: that is another thing.
 NEAR, LIKE = 6, 0.5
@@ -154,14 +154,18 @@ class Photograph:
         left, top, right, bottom = box
         across = self.corners[3] - self.corners[0]  # the upper edge of the square, in pixels
         side, size = np.hypot(*across), layers.shape[-1]
-        if side < size:  # averages, as a smaller picture of it would show
-            layers = F.interpolate(layers, max(1, round(side)), mode="bilinear", antialias=True)
-        x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+        finer = 2 if side < size else 1  # sampled finer than the picture, then averaged: sharper
+        if finer * side < size:
+            layers = F.interpolate(layers, max(1, round(finer * side)), mode="bilinear",
+                                   antialias=True)
+        x, y = np.meshgrid(left + (np.arange(finer * (right - left)) + 0.5) / finer,
+                           top + (np.arange(finer * (bottom - top)) + 0.5) / finer)
         offset = np.stack([x, y], axis=-1) - self.corners[0]  # [H, W, 2]
         along = offset @ across / side**2  # from 0 at the left edge of the square to 1
         down = offset @ np.array([-across[1], across[0]]) / side**2
         grid = torch.from_numpy(np.stack([along, down], axis=-1) * 2 - 1).float()  # [H, W, 2]
-        return F.grid_sample(layers, grid[None], padding_mode="zeros", align_corners=False)
+        placed = F.grid_sample(layers, grid[None], padding_mode="zeros", align_corners=False)
+        return F.avg_pool2d(placed, finer)
 
 
 def open_photograph(source, resolution=1024, say=print, face=1):
