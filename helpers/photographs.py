@@ -192,27 +192,38 @@ class LearntPicture:
     domain: Domain  # tuned to the picture
     w_plus: torch.Tensor  # [1, L, w_dim]
 
-    @torch.no_grad()
     def __post_init__(self):
-        """What the tuned generator draws without an edit, [1, 3, R, R], and where the head is in
-        it, [1, 1, r, r], for domains that know."""
-        s, reader = self.domain.generator.styles(self.w_plus), self.domain.head
-        self.drawn, self.head = self.domain.generator.synthesize(s), None
-        if reader is not None:
-            self.head = reader(self.domain.generator.maps(s, reader.side))
+        s = self.domain.generator.styles(self.w_plus)
+        self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
+        self.head = self.head_of(s)  # [1, 1, r, r], where it is before an edit; or None
+
+    @torch.no_grad()
+    def draw(self, s):
+        """s [1, S] -> image [1, 3, R, R] by the tuned generator."""
+        return self.domain.generator.synthesize(s)
+
+    @torch.no_grad()
+    def head_of(self, s):
+        """Where the head is in the image of s [1, S]: [1, 1, r, r], or None where the domain cannot
+        read it."""
+        reader = self.domain.head
+        return None if reader is None else reader(self.domain.generator.maps(s, reader.side))
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """The image [1, 3, R, R] of an edit from s to edited [1, S], as far as CLIP would see it on
-        the generator that was not tuned."""
-        strength = tuned_strength(self.domain, s, edited)
-        return self.domain.generator.synthesize(s + strength * (edited - s))
+        """An edit from s to edited [1, S], as long as it has to be on the tuned generator for CLIP
+        to see as much as on the first one: s [1, S]."""
+        return s + tuned_strength(self.domain, s, edited) * (edited - s)
 
-    def picture(self, edited):
-        """An edited image [1, 3, R, R] as a PIL picture, in its photograph if it is from one."""
+    def picture(self, s):
+        """The image of s [1, S] as a PIL picture, in its photograph if it is from one."""
+        image = self.draw(s)
         if self.photograph is None:
-            return to_pil(edited)
-        return self.photograph.put_back(edited, self.drawn, self.head)
+            return to_pil(image)
+        head = self.head
+        if head is not None:  # before the edit or after it: hair may have grown
+            head = torch.maximum(head, self.head_of(s))
+        return self.photograph.put_back(image, self.drawn, head)
 
 
 def learn_picture(domain, source, say=print, callback=None):

@@ -100,7 +100,7 @@ def count_edits(domain, w_plus):
     """What the classifier counts of method 3 on one picture.
 
     Returns: {prompt: is it there, or None where it was before}, the share of the other attributes
-    that are unchanged where the classifier is sure, and the edited images.
+    that are unchanged where the classifier is sure, and s [1, S] of each edit.
     """
     s = domain.generator.styles(w_plus)  # [1, S]
     before, there, unchanged, edited = domain.generator.synthesize(s), {}, [], []
@@ -110,12 +110,12 @@ def count_edits(domain, w_plus):
         step = alpha * direction  # [1, S]
         if domain.tuned_from:
             step = step * tuned_strength(domain, s, s + step)
-        after = domain.generator.synthesize(s + step)
+        edited.append(s + step)
+        after = domain.generator.synthesize(edited[-1])
         found = evaluate_edit(domain, before, after, prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
         if found.n:
             unchanged.append(found.unchanged)
-        edited.append(after)
     return there, float(np.mean(unchanged)), edited
 
 
@@ -138,7 +138,7 @@ def measure(domain, source):
              "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
                        "seconds": ended - encoded, "there": there_tuned,
                        "unchanged": unchanged_tuned}}
-    back = [learnt.picture(picture) for picture in edited]
+    back = [learnt.picture(s) for s in edited]
     return found, [photograph.picture, *back]
 
 
