@@ -162,6 +162,26 @@ class Encoder(nn.Module):
         self.linear.bias.copy_(change @ self.linear.bias + mean)
 
 
+class HeadReader(nn.Module):
+    """Where the head is in a drawn picture: face, ears, glasses and hair, but no neck or hat.
+
+    It reads the generator's feature maps, whose clusters are parts of the picture
+    (arXiv 2004.14367), and so it knows hair from what is behind it.
+
+    Args: inputs: channels of the maps; side: of the maps that it reads, in pixels.
+    """
+
+    def __init__(self, inputs, side=64):
+        super().__init__()
+        self.config = dict(inputs=inputs, side=side)
+        self.side = side
+        self.linear = nn.Conv2d(inputs, 1, 1)
+
+    def forward(self, maps):
+        """maps [N, inputs, side, side] -> how likely it is the head, [N, 1, side, side]."""
+        return self.linear(maps.float()).sigmoid()
+
+
 def shrink(image, size):
     """image [N, 3, R, R] -> [N, 3, size, size], by averages over areas."""
     return image if image.shape[-1] == size else F.adaptive_avg_pool2d(image, size)

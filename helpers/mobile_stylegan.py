@@ -203,11 +203,24 @@ class MobileGenerator(StyleGenerator):
 
     def _draw(self, s, resolution, noise):
         """s [N, S] -> image [N, 3, R, R]; R = resolution, in pixels."""
-        x = self.constant.expand(len(s), -1, -1, -1)  # [N, C, 4, 4]
         exact = self.precision is None or self.full_exact and resolution == self.resolution
-        for part in self.style_layout[:-1]:
+        x = self._maps(s, resolution, noise, exact)  # [N, C, R / 2, R / 2]
+        left_out = next(part for part in self.style_layout if part.resolution >= resolution)
+        if resolution < self.resolution:
+            return self.readouts[str(resolution)](x, s[:, left_out.start:])
+        return self.to_image(x, s[:, left_out.slice])
+
+    def maps(self, s, side):
+        """s [N, S] -> the feature maps of a side in pixels, after all layers of it, in fp32:
+        [N, C, side, side]."""
+        return self._maps(s, 2 * side, "constant", exact=True)
+
+    def _maps(self, s, resolution, noise, exact):
+        """s [N, S] -> feature maps before the layers of a resolution, half its side."""
+        x = self.constant.expand(len(s), -1, -1, -1)  # [N, C, 4, 4]
+        for part in self.style_layout:
             if part.resolution >= resolution:
-                return self.readouts[str(resolution)](x, s[:, part.start:])
+                break
             half = not exact and part.resolution >= self.precision_from
             x = x.to(self.precision if half else s.dtype)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -215,4 +228,4 @@ class MobileGenerator(StyleGenerator):
                 x = part.layer(x, s[:, part.slice], noise)  # [N, C', r, r]
             else:
                 x = part.layer(x, s[:, part.slice])  # [N, C / 4, r, r]
-        return self.to_image(x, s[:, self.style_layout[-1].slice])
+        return x

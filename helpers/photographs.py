@@ -13,14 +13,19 @@ from .domains.align import cut_square, face_landmarks, face_square
 from .images import open_image, open_picture, to_pil, to_tensor
 from .inversion import invert, tune_generator, tuned_strength
 
+# The numbers below were chosen by looking at two portraits and two hard photographs of
+# tests/bench/photographs.py, six edits each, at 100 %.
 # Of a picture that is aligned as FFHQ's are, in shares of its side: the middle of a face and half
-# its width and height, ears and forehead among them.
-MIDDLE, HALF = (0.5, 0.54), (0.27, 0.36)
-REACH = 1.7  # so many times as far from the middle, nothing is put back: beyond long hair
-# How much a pixel must change to be put back, of 2 from black to white: on the face, and at REACH.
-LEAST, LEAST_OUTSIDE = 0.04, 0.3
+# the width and height of the head, for domains that cannot read where the head is.
+MIDDLE, HALF = (0.5, 0.54), (0.36, 0.48)
+MASK_SIDE = 256  # pixels; the sizes below are of a mask of this side
+HOLES, SPECKS = 25, 13  # smaller ones than these are filled in a head, or left out of it
+MARGIN = 9  # the head grows by half of this
+LEAST = 0.04  # how much a pixel of the head must change to be put back, of 2 from black to white
 MUCH = 0.5  # a change from which the edited picture itself takes the photograph's place
-MASK_SIDE = 256  # pixels
+# Colours are matched within about so many pixels of the mask's edge, and not to what differs by
+# more than LIKE: that is another thing.
+NEAR, LIKE = 6, 0.5
 
 
 def _rise(x, low, high):
@@ -29,28 +34,76 @@ def _rise(x, low, high):
     return t * t * (3 - 2 * t)
 
 
-def change_mask(change):
+def _grown(mask, size):
+    """The largest value within a square of `size` pixels around each, [1, 1, H, W]."""
+    return F.max_pool2d(mask, size, stride=1, padding=size // 2)
+
+
+def _shrunk(mask, size):
+    """The least value within a square of `size` pixels around each, [1, 1, H, W]."""
+    return -_grown(-mask, size)
+
+
+def head_mask(head=None):
+    """The head, solid and a little larger, with a soft edge: [1, 1, 256, 256] from 0 to 1.
+
+    Args: head [1, 1, r, r], how likely it is the head (`face_networks.HeadReader`); without it, an
+        ellipse where FFHQ's heads are.
+    """
+    if head is None:
+        place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
+        x, y = (place - MIDDLE[0]) / HALF[0], (place - MIDDLE[1]) / HALF[1]
+        distance = (x.square()[None, :] + y.square()[:, None]).sqrt()  # 1 on the ellipse
+        return 1 - _rise(distance, 0.9, 1.1)[None, None]
+    head = F.interpolate(head.detach().cpu(), MASK_SIDE, mode="bilinear")
+    solid = _shrunk(_grown(head, HOLES), HOLES)
+    solid = _grown(_shrunk(solid, SPECKS), SPECKS)
+    return gaussian_blur(_grown(_rise(solid, 0.3, 0.7), MARGIN), 9, sigma=2.0)
+
+
+def _amount(change):
+    """How much each pixel of a mask changed, of 2 from black to white: [1, 1, 256, 256]."""
+    return F.adaptive_avg_pool2d(change, MASK_SIDE).abs().amax(dim=1, keepdim=True)
+
+
+def change_mask(change, head=None):
     """Where an edit is put back: [1, 1, R, R], from 0 to 1 with a soft edge.
 
-    It follows what the edit changed of face and hair. Far from the face a change must be larger to
-    count, since edits shift the background a little; at the edge of the square the mask is 0.
+    It follows what the edit changed of the head: not what it shifted behind it. At the edge of the
+    square the mask is 0.
 
-    Args: change [1, 3, R, R], the edited image less the one before.
+    Args: change [1, 3, R, R], the edited image less the one before; head: as of `head_mask`.
     """
-    amount = F.adaptive_avg_pool2d(change, MASK_SIDE).abs().amax(dim=1, keepdim=True)
-    amount = gaussian_blur(amount, 13, sigma=3.0)  # [1, 1, 256, 256]
+    amount = gaussian_blur(_amount(change), 13, sigma=3.0)  # [1, 1, 256, 256]
+    changed = _grown(_rise(amount, LEAST, 2 * LEAST), 9)  # so its soft edge lies outside
+    mask = head_mask(head) * gaussian_blur(changed, 21, sigma=5.0)
     place = (torch.arange(MASK_SIDE, device=change.device) + 0.5) / MASK_SIDE
-    x, y = (place - MIDDLE[0]) / HALF[0], (place - MIDDLE[1]) / HALF[1]
-    distance = (x.square()[None, :] + y.square()[:, None]).sqrt()  # 1 on the edge of the face
-    outside = ((distance - 1) / (REACH - 1)).clamp(0, 1)
-    least = LEAST + (LEAST_OUTSIDE - LEAST) * outside
-    mask = _rise(amount, least, 2 * least)
-    mask = F.max_pool2d(mask, 9, stride=1, padding=4)  # a little beyond, so that its edge is soft
-    mask = gaussian_blur(mask, 21, sigma=5.0) * (1 - _rise(distance, 0.85 * REACH, REACH))
     edge = torch.minimum(place, 1 - place)
     edge = _rise(torch.minimum(edge[None, :], edge[:, None]), 0.01, 0.06)
-    mask = mask * edge
-    return F.interpolate(mask, change.shape[-1], mode="bilinear")
+    return F.interpolate(mask * edge, change.shape[-1], mode="bilinear")
+
+
+def matched(edited, image, mask):
+    """The edited image with the colours just outside the mask as they are in the photograph.
+
+    Near the mask's edge it is moved by what parts both images outside; deep inside it stays. So
+    what an edit uncovers beside the head has no edge to what lies around it.
+
+    Args: edited, image [1, 3, R, R]; mask [1, 1, R, R].
+    """
+    small = F.adaptive_avg_pool2d(torch.cat([image - edited, mask], dim=1), MASK_SIDE)
+    apart, inside = small.split([3, 1], dim=1)
+    known = (1 - inside) * (1 - _rise(apart.abs().amax(dim=1, keepdim=True), LIKE / 2, LIKE))
+    near = gaussian_blur(known * apart, 6 * NEAR + 1, sigma=NEAR)
+    offset = near / (gaussian_blur(known, 6 * NEAR + 1, sigma=NEAR) + 0.1)
+    return edited + F.interpolate(offset, edited.shape[-1], mode="bilinear")
+
+
+def much_changed(change):
+    """Where the edited image itself takes the photograph's place, [1, 1, R, R] from 0 to 1: a
+    little more than where it changed much, so that no outline of what was there is left."""
+    much = _grown(_rise(gaussian_blur(_amount(change), 5), MUCH / 2, MUCH), 9)
+    return F.interpolate(gaussian_blur(much, 9, sigma=2.0), change.shape[-1], mode="bilinear")
 
 
 @dataclass(eq=False)
@@ -61,7 +114,7 @@ class Photograph:
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
 
-    def put_back(self, edited, drawn=None):
+    def put_back(self, edited, drawn=None, head=None):
         """The whole photograph with the face edited: a PIL picture of its full size.
 
         What the edit changed is added to the photograph, so that all detail stays that no edit
@@ -72,6 +125,7 @@ class Photograph:
             edited: image [1, 3, R, R].
             drawn: what the generator draws without the edit, [1, 3, R, R]; without it, the face as
                 it was cut out.
+            head: as of `head_mask`; nothing is put back beyond it.
         Raises: ValueError for images of another size.
         """
         drawn = self.image if drawn is None else drawn
@@ -80,14 +134,15 @@ class Photograph:
                              f"got {list(edited.shape)} and {list(drawn.shape)}.")
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
         change = edited - drawn
-        layers = torch.cat([change, edited, change_mask(change)], dim=1)  # [1, 7, R, R]
+        mask = change_mask(change, head)
+        layers = [change, matched(edited, self.image, mask), much_changed(change), mask]
+        layers = torch.cat(layers, dim=1)  # [1, 8, R, R]
         left, top = np.floor(self.corners.min(axis=0)).astype(int).clip(0)
         right, bottom = np.ceil(self.corners.max(axis=0)).astype(int).clip(0, self.picture.size)
-        layers = self._in_place(layers, (left, top, right, bottom))  # [1, 7, H, W]
-        change, edited, mask = layers.split([3, 3, 1], dim=1)
+        layers = self._in_place(layers, (left, top, right, bottom))  # [1, 8, H, W]
+        change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)
         box = (int(left), int(top), int(right), int(bottom))
         before = to_tensor(self.picture.crop(box))  # [1, 3, H, W]
-        much = _rise(gaussian_blur(change.abs().amax(dim=1, keepdim=True), 9), MUCH / 2, MUCH)
         after = before + mask * ((1 - much) * change + much * (edited - before))
         result = self.picture.copy()
         touched = Image.fromarray((mask[0, 0] > 0).numpy())
@@ -99,14 +154,18 @@ class Photograph:
         left, top, right, bottom = box
         across = self.corners[3] - self.corners[0]  # the upper edge of the square, in pixels
         side, size = np.hypot(*across), layers.shape[-1]
-        if side < size:  # averages, as a smaller picture of it would show
-            layers = F.interpolate(layers, max(1, round(side)), mode="bilinear", antialias=True)
-        x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+        finer = 2 if side < size else 1  # sampled finer than the picture, then averaged: sharper
+        if finer * side < size:
+            layers = F.interpolate(layers, max(1, round(finer * side)), mode="bilinear",
+                                   antialias=True)
+        x, y = np.meshgrid(left + (np.arange(finer * (right - left)) + 0.5) / finer,
+                           top + (np.arange(finer * (bottom - top)) + 0.5) / finer)
         offset = np.stack([x, y], axis=-1) - self.corners[0]  # [H, W, 2]
         along = offset @ across / side**2  # from 0 at the left edge of the square to 1
         down = offset @ np.array([-across[1], across[0]]) / side**2
         grid = torch.from_numpy(np.stack([along, down], axis=-1) * 2 - 1).float()  # [H, W, 2]
-        return F.grid_sample(layers, grid[None], padding_mode="zeros", align_corners=False)
+        placed = F.grid_sample(layers, grid[None], padding_mode="zeros", align_corners=False)
+        return F.avg_pool2d(placed, finer)
 
 
 def open_photograph(source, resolution=1024, say=print, face=1):
@@ -132,20 +191,39 @@ class LearntPicture:
     photograph: Photograph | None  # in which the face was found; None where no face is looked for
     domain: Domain  # tuned to the picture
     w_plus: torch.Tensor  # [1, L, w_dim]
-    drawn: torch.Tensor  # [1, 3, R, R], without an edit
+
+    def __post_init__(self):
+        s = self.domain.generator.styles(self.w_plus)
+        self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
+        self.head = self.head_of(s)  # [1, 1, r, r], where it is before an edit; or None
+
+    @torch.no_grad()
+    def draw(self, s):
+        """s [1, S] -> image [1, 3, R, R] by the tuned generator."""
+        return self.domain.generator.synthesize(s)
+
+    @torch.no_grad()
+    def head_of(self, s):
+        """Where the head is in the image of s [1, S]: [1, 1, r, r], or None where the domain cannot
+        read it."""
+        reader = self.domain.head
+        return None if reader is None else reader(self.domain.generator.maps(s, reader.side))
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """The image [1, 3, R, R] of an edit from s to edited [1, S], as far as CLIP would see it on
-        the generator that was not tuned."""
-        strength = tuned_strength(self.domain, s, edited)
-        return self.domain.generator.synthesize(s + strength * (edited - s))
+        """An edit from s to edited [1, S], as long as it has to be on the tuned generator for CLIP
+        to see as much as on the first one: s [1, S]."""
+        return s + tuned_strength(self.domain, s, edited) * (edited - s)
 
-    def picture(self, edited):
-        """An edited image [1, 3, R, R] as a PIL picture, in its photograph if it is from one."""
+    def picture(self, s):
+        """The image of s [1, S] as a PIL picture, in its photograph if it is from one."""
+        image = self.draw(s)
         if self.photograph is None:
-            return to_pil(edited)
-        return self.photograph.put_back(edited, self.drawn)
+            return to_pil(image)
+        head = self.head
+        if head is not None:  # before the edit or after it: hair may have grown
+            head = torch.maximum(head, self.head_of(s))
+        return self.photograph.put_back(image, self.drawn, head)
 
 
 def learn_picture(domain, source, say=print, callback=None):
@@ -160,5 +238,4 @@ def learn_picture(domain, source, say=print, callback=None):
     image = photograph.image if photograph else open_image(source, side, say)
     w_plus, _ = invert(domain, image, callback=callback)
     tuned = tune_generator(domain, image, w_plus, callback=callback)
-    with torch.no_grad():
-        return LearntPicture(photograph, tuned, w_plus, tuned.generator(w_plus))
+    return LearntPicture(photograph, tuned, w_plus)

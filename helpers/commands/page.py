@@ -35,10 +35,11 @@ class Page:
     def draw(self, face, step=0):
         """A face whose style moves by a step [S], in its photograph if it has one."""
         learnt = face["learnt"]
-        generator = learnt.domain.generator if learnt else self.generator
-        image = generator.synthesize(generator.styles(face["w_plus"]) + step)  # [1, 3, R, R]
-        whole = learnt and learnt.photograph
-        return learnt.picture(image) if whole else to_pil(image, max(512, image.shape[-1]))
+        s = self.generator.styles(face["w_plus"]) + step
+        if learnt and learnt.photograph:
+            return learnt.picture(s)
+        image = learnt.draw(s) if learnt else self.generator.synthesize(s)  # [1, 3, R, R]
+        return to_pil(image, max(512, image.shape[-1]))
 
     def show_step(self, state):
         """A callback that moves a visitor's progress bar."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..clip_model import ClipModel
-from ..face_networks import AttributeClassifier, Encoder, IdentityNetwork
+from ..face_networks import AttributeClassifier, Encoder, HeadReader, IdentityNetwork
 from ..latents import WSpace
 from ..settings import Settings
 from ..stylegan2 import StyleGenerator
@@ -43,6 +43,7 @@ class Domain:
     published_sweep: tuple[Source, ...] = ()  # the authors' own, where they published it
     e4e: tuple[Source, ...] = ()  # an encoder as published
     encoder: Encoder | None = None  # image -> w, where `inversion.invert` begins
+    head: HeadReader | None = None  # where the head is, read from the generator's maps
     align: bool = False  # are its pictures faces, aligned as FFHQ's are?
     preview_resolution: int | None = None  # where long runs stop the generator early, in pixels
     linear_model_tensors: dict[str, torch.Tensor] | None = None  # of `LinearModel`, or None

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from ..clip_model import CLIP, ClipModel
-from ..face_networks import AttributeClassifier, Encoder, IdentityNetwork
+from ..face_networks import AttributeClassifier, Encoder, HeadReader, IdentityNetwork
 from ..fused_ops import half_type
 from ..settings import changed, from_card
 from .domain import DATA, OWN_CLIP, Domain
@@ -221,6 +221,7 @@ def _load_embedded(folder, device, clip_name=None):
         identity=_network(IdentityNetwork, paths.get("identity"), device),
         classifier=_network(AttributeClassifier, paths.get("classifier"), device),
         encoder=_network(Encoder, paths.get("encoder"), device),
+        head=_network(HeadReader, paths.get("head"), device),
         rows=_rows(generator, card["split"]), neutral=card["neutral"],
         prompts=tuple(card["prompts"]), psi=card["psi"], licence=card["licence"],
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,

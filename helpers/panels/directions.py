@@ -58,9 +58,8 @@ class GlobalPanel(KeepPanel):
             advice = self._suit_alpha(found, prompt, objective, neutral, keep)
         return found, objective, f"{prompt}{below}, {int((found != 0).sum())} channels: {advice}."
 
-    def image_of(self, found, strength, resolution=None):
-        s = self._below() + strength * found
-        return self.synthesize(s, resolution)
+    def styles_of(self, found, strength):
+        return self._below() + strength * found
 
     def strengths(self):
         alpha = abs(self.strength.value) or self._own.alpha

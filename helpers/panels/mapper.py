@@ -52,11 +52,11 @@ class MapperPanel(KeepPanel):
         lasts = "" if kept else " It is not saved, and lasts until this panel is closed."
         return (mapper, self._acting()), objective, f"{prompt}: {said}.{lasts}"
 
-    def image_of(self, found, strength, resolution=None):
+    def styles_of(self, found, strength):
         (mapper, only), w_plus = found, self.chosen.w_plus
         if strength != 0:
             w_plus = self.apply(self.domain, mapper, w_plus, self.boost * strength, only)
-        return self.synthesize(self.domain.generator.styles(w_plus), resolution)
+        return self.domain.generator.styles(w_plus)
 
     def find_boost(self, found):
         edited = self.apply(self.domain, found[0], self.chosen.w_plus, 1.0, found[1])

@@ -47,10 +47,10 @@ class OptimizationPanel(KeepPanel):
             self.shown_keep, said = "", f"{said} The paper's objective keeps nothing."
         return found, settings["objective"], said
 
-    def image_of(self, found, strength, resolution=None):
+    def styles_of(self, found, strength):
         source = self.chosen.w_plus
         w_plus = source if strength == 0 else source + self.boost * strength * (found - source)
-        return self.synthesize(self.domain.generator.styles(w_plus), resolution)
+        return self.domain.generator.styles(w_plus)
 
     def find_boost(self, found):
         return self.boost_of(self.domain.generator.styles(found))

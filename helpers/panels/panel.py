@@ -104,8 +104,8 @@ class FacePanel:
         """As `look_up`, with all that a run is needed for, in its thread."""
         return self.look_up(prompt, **settings)
 
-    def image_of(self, found, strength, resolution=None):
-        """The image [1, 3, R, R] of an edit at a strength. At 0 it is the source."""
+    def styles_of(self, found, strength):
+        """s [1, S] of an edit at a strength. At 0 it is the source's."""
 
     def find_boost(self, found):
         """By what an edit's strength is multiplied, where strength 1 is what was found."""
@@ -202,9 +202,7 @@ class FacePanel:
         self.say("Tuning the generator to this picture.")
         watch = partial(self.task.watch_part, steps, steps + more)
         tuned = tune_generator(self.domain, face.image, w_plus, callback=watch)
-        with torch.no_grad():
-            drawn = tuned.generator(w_plus)  # [1, 3, R, R]
-        face.learnt = LearntPicture(face.photograph, tuned, w_plus, drawn)
+        face.learnt = LearntPicture(face.photograph, tuned, w_plus)
         face.w_plus, self.faces.encoded[face.name] = w_plus, face
         if self.task.stopped:
             raise Refused("Stopped: the picture stays as well learnt as it is, and Run edits it.")
@@ -226,6 +224,14 @@ class FacePanel:
         """The image [1, 3, R, R] of the edit on show at a strength. At 0 it is the source."""
         return self.image_of(self.found, strength, resolution)
 
+    def image_of(self, found, strength, resolution=None):
+        """The image [1, 3, R, R] of an edit at a strength, drawn by the generator that was tuned
+        to the picture on show, at full size, or by the domain's."""
+        s = self.styles_of(found, strength)
+        if self.chosen.learnt is not None:
+            return self.chosen.learnt.draw(s)
+        return self.domain.generator.synthesize(s, resolution=resolution)
+
     def boost_of(self, edited):
         """How much longer the step to s edited [1, S] has to be where the picture on show has a
         tuned generator of its own (`inversion.tuned_strength`)."""
@@ -234,19 +240,12 @@ class FacePanel:
         s = self.domain.generator.styles(self.chosen.w_plus)
         return tuned_strength(self.chosen.learnt.domain, s, edited)
 
-    def synthesize(self, s, resolution=None):
-        """The image [1, 3, R, R] of s [1, S], drawn by the generator that was tuned to the picture
-        on show, at full size, or by the domain's."""
-        if self.chosen.learnt is not None:
-            return self.chosen.learnt.domain.generator.synthesize(s)
-        return self.domain.generator.synthesize(s, resolution=resolution)
-
-    def picture_of(self, image, whole=True):
-        """An edited image [1, 3, R, R] as a PIL picture: put back into its photograph, if it comes
-        from one and `whole`."""
-        if whole and self.chosen.learnt is not None:
-            return self.chosen.learnt.picture(image)
-        return images.to_pil(image)
+    def picture_of(self, strength, resolution=None, whole=True):
+        """The edit on show at a strength as a PIL picture: put back into its photograph, if it
+        comes from one and `whole`."""
+        if whole and self.chosen.photograph is not None and self.chosen.learnt is not None:
+            return self.chosen.learnt.picture(self.styles_of(self.found, strength))
+        return images.to_pil(self.blended(strength, resolution))
 
     def _shown(self):
         """The picture before the edit, as "show" says: the photograph, or the face."""
@@ -269,8 +268,8 @@ class FacePanel:
         """Draw the edit on show at a resolution or at full size; where there is none, its face."""
         with MODEL_LOCK.for_picture(), torch.no_grad():
             if self.ready():
-                image = self.blended(self.strength.value, resolution)
-                edited = self.picture_of(image, self.view.value == "photograph")
+                whole = self.view.value == "photograph"
+                edited = self.picture_of(self.strength.value, resolution, whole)
                 self.pictures.show_edit(self._shown(), edited, self.title)
             elif self.chosen is not None:
                 self.pictures.show_source(self._shown())

@@ -31,7 +31,7 @@ class Exports:
     def _save_png(self):
         panel, strength = self._panel, self._panel.strength.value
         with MODEL_LOCK.for_picture(), torch.no_grad():
-            picture = panel.picture_of(panel.blended(strength))
+            picture = panel.picture_of(strength)
         self._save(panel.title, "png", images.to_png(picture, self._text([strength])))
 
     def _save_gif(self):

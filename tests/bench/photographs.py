@@ -25,7 +25,7 @@ from helpers.images import labelled_grid, to_jpeg, to_pil, to_tensor
 from helpers.inversion import invert, tune_generator, tuned_strength
 from helpers.latents import random_w_plus
 from helpers.methods.directions import alpha_for, global_direction
-from helpers.photographs import open_photograph
+from helpers.photographs import LearntPicture, learn_picture, open_photograph
 
 from .faces import SURE
 from .results import add_keep, save
@@ -100,7 +100,7 @@ def count_edits(domain, w_plus):
     """What the classifier counts of method 3 on one picture.
 
     Returns: {prompt: is it there, or None where it was before}, the share of the other attributes
-    that are unchanged where the classifier is sure, and the edited images.
+    that are unchanged where the classifier is sure, and s [1, S] of each edit.
     """
     s = domain.generator.styles(w_plus)  # [1, S]
     before, there, unchanged, edited = domain.generator.synthesize(s), {}, [], []
@@ -110,12 +110,12 @@ def count_edits(domain, w_plus):
         step = alpha * direction  # [1, S]
         if domain.tuned_from:
             step = step * tuned_strength(domain, s, s + step)
-        after = domain.generator.synthesize(s + step)
+        edited.append(s + step)
+        after = domain.generator.synthesize(edited[-1])
         found = evaluate_edit(domain, before, after, prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
         if found.n:
             unchanged.append(found.unchanged)
-        edited.append(after)
     return there, float(np.mean(unchanged)), edited
 
 
@@ -127,17 +127,18 @@ def measure(domain, source):
     encoded = time.perf_counter()
     tuned = tune_generator(domain, photograph.image, w_plus)
     ended = time.perf_counter()
+    learnt = LearntPicture(photograph, tuned, w_plus)
     with torch.no_grad():
-        first, drawn = domain.generator(w_plus), tuned.generator(w_plus)
+        first = domain.generator(w_plus)
     there, unchanged, _ = count_edits(domain, w_plus)
     there_tuned, unchanged_tuned, edited = count_edits(tuned, w_plus)
-    image = photograph.image
+    image, drawn = photograph.image, learnt.drawn
     found = {"encoded": {"dlib": dlib_distance(image, first), "psnr": psnr(image, first),
                          "seconds": encoded - started, "there": there, "unchanged": unchanged},
              "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
                        "seconds": ended - encoded, "there": there_tuned,
                        "unchanged": unchanged_tuned}}
-    back = [photograph.put_back(picture, drawn) for picture in edited]
+    back = [learnt.picture(s) for s in edited]
     return found, [photograph.picture, *back]
 
 
@@ -146,19 +147,14 @@ COVER = ("a person with glasses", "an old person", "a person with blonde hair")
 
 def write_cover(domain, path):
     """data/edits.jpg: a photograph, and three edits of it by method 3 put back into it."""
-    photograph = open_photograph(path, domain.generator.resolution)
-    w_plus, _ = invert(domain, photograph.image)
-    tuned = tune_generator(domain, photograph.image, w_plus)
-    pictures, titles = [photograph.picture], ["the photograph"]
+    learnt = learn_picture(domain, path)
+    pictures, titles = [learnt.photograph.picture], ["the photograph"]
     with torch.no_grad():
-        s = tuned.generator.styles(w_plus)  # [1, S]
-        drawn = tuned.generator.synthesize(s)
+        s = domain.generator.styles(learnt.w_plus)  # [1, S]
         for prompt in COVER:
-            step = global_direction(tuned, tuned.neutral, prompt)
-            alpha = alpha_for(tuned, s, tuned.neutral, prompt)
-            step = step * alpha * tuned_strength(tuned, s, s + alpha * step)
-            edited = tuned.generator.synthesize(s + step)
-            pictures.append(photograph.put_back(edited, drawn))
+            step = alpha_for(learnt.domain, s, domain.neutral, prompt) * global_direction(
+                domain, domain.neutral, prompt)
+            pictures.append(learnt.picture(learnt.edited(s, s + step)))
             titles.append(f'"{prompt}"')
     tiles = torch.cat([to_tensor(picture.resize((512, 512))) for picture in pictures])
     sheet = labelled_grid(tiles, [""], titles, 400)

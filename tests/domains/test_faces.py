@@ -23,6 +23,7 @@ from helpers.latents import random_w_plus
 from helpers.methods.directions import global_direction
 from helpers.methods.linear_model import fit_linear_model
 from helpers.methods.optimization import optimize_latent
+from helpers.photographs import LearntPicture
 
 GLASSES = captions.NAMES.index("glasses")
 
@@ -216,3 +217,16 @@ def test_words_that_count_as_unseen_are_in_no_caption():
     assert len(asked) > 90
     for sentence in asked:
         assert set(sentence.split()) - said - make.PLAIN - {"person"}, sentence
+
+
+@torch.no_grad()
+def test_the_head_is_read_from_the_generators_maps(faces_domain, latents):
+    """Of FFHQ's faces the middle is face, and the upper corners are mostly what is behind them."""
+    generator, reader = faces_domain.generator, faces_domain.head
+    s = generator.styles(latents)  # [4, S]
+    heads = reader(generator.maps(s, reader.side))  # [4, 1, 64, 64]
+    assert heads[..., 24:48, 24:40].mean() > 0.9
+    assert heads[..., :4, :4].mean() < 0.2 and heads[..., :4, -4:].mean() < 0.2
+    learnt = LearntPicture(None, faces_domain, latents[:1])
+    assert torch.allclose(learnt.head, heads[:1], atol=1e-3)
+    assert torch.equal(learnt.drawn, generator(latents[:1]))

@@ -12,7 +12,13 @@ from torch.nn.functional import avg_pool2d
 from helpers.domains import align
 from helpers.domains.align import cut_square
 from helpers.images import to_tensor
-from helpers.photographs import Photograph, change_mask, open_photograph
+from helpers.photographs import (
+    Photograph,
+    change_mask,
+    head_mask,
+    matched,
+    open_photograph,
+)
 
 SIDE = 256
 
@@ -72,13 +78,35 @@ def test_what_lies_outside_the_picture_is_left_out():
     assert np.asarray(result)[80, 90].astype(int).sum() > np.asarray(mine.picture)[80, 90].sum()
 
 
-def test_the_mask_asks_more_of_the_background_than_of_the_face():
-    face = change_mask(0.12 * disc(0.05).expand(1, 3, -1, -1))
-    away = change_mask(0.12 * disc(0.05, at=(0.12, 0.2)).expand(1, 3, -1, -1))
-    assert face.max() > 0.9 and away.max() == 0
+def test_what_an_edit_shifts_behind_the_head_is_not_put_back():
+    face = 0.12 * disc(0.05).expand(1, 3, -1, -1)
+    away = disc(0.04, at=(0.1, 0.1)).expand(1, 3, -1, -1)
+    hair = disc(0.12, at=(0.14, 0.14))  # where a head was read
+    assert change_mask(face).max() > 0.9 and change_mask(away).max() == 0
+    assert change_mask(face, hair).max() == 0 and change_mask(away, hair).max() > 0.9
     everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE))
     edge = torch.cat([everywhere[..., 0, :], everywhere[..., -1, :], everywhere[..., 0]], dim=-1)
     assert edge.max() == 0 and everywhere[0, 0, 128, 128] > 0.999
+
+
+def test_a_head_is_solid_and_without_specks():
+    ring = disc(0.3) - disc(0.03) + disc(0.015, at=(0.1, 0.1))
+    mask = head_mask(ring)
+    assert mask.shape == (1, 1, 256, 256) and mask[0, 0, 140, 128] > 0.99
+    assert mask[0, 0, :60, :40].max() < 0.01 and mask[0, 0, 140, 206] > 0.5  # a little larger
+    small = avg_pool2d(disc(0.3), 4)  # as it is read, at 64 px
+    assert (head_mask(small) - head_mask(disc(0.3))).abs().mean() < 0.02
+
+
+def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
+    """An edit that makes all brighter, under a mask: at its edge nothing of that is left, in the
+    middle it is. What differs by much outside is another thing, and moves nothing."""
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    mask = disc(0.35)
+    result = matched(image + 0.2, image, mask)
+    assert result[0, 0, 140, 128] > 0.19 and result[0, 0, 140, 128 + 88].abs() < 0.12
+    assert (matched(image + 0.8, image, mask) - 0.8).abs().max() < 1e-6
+    assert torch.equal(matched(image, image, mask), image)
 
 
 def test_other_sizes_are_refused():

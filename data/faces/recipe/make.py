@@ -24,7 +24,7 @@ from helpers.fused_ops import half_type
 from helpers.images import to_pil
 from helpers.training_files import keep_sweep
 
-from . import descriptor, fit_readouts, networks, pools
+from . import descriptor, fit_head, fit_readouts, networks, pools
 from . import labels as by_probes
 from .captions import ATTRIBUTES, NAMES
 from .looks import looks, principal
@@ -35,7 +35,7 @@ WORK, DATA = ROOT / "build" / "faces", ROOT / "data" / "faces"
 LABELLED = WORK / f"labels-{hashlib.sha256(by_probes.TABLE.read_bytes()).hexdigest()[:12]}"
 DESCRIBED = 336  # faces whose descriptors are kept at a time
 SAMPLE_SEED, SAMPLES = 5005, 16
-PARTS = ("identity", "clip", "encoder", "judge", "card", "mappers", "sweep")
+PARTS = ("identity", "clip", "encoder", "head", "judge", "card", "mappers", "sweep")
 # Words of captions that say nothing of a face: a reader is not told that the small CLIP has met
 # them.
 PLAIN = {"a", "an", "of", "with", "who", "is", "that", "and", "in", "on", "the", "to", "at",
@@ -163,7 +163,7 @@ def write_samples(generator):
 
 def write_card(choices):
     """The hashes of the networks and the words of the captions; then the linear model."""
-    parts = [name for name in ("classifier", "clip", "encoder", "identity", "readouts")
+    parts = [name for name in ("classifier", "clip", "encoder", "head", "identity", "readouts")
              if (DATA / f"{name}.safetensors").exists()]
     words = [word for word in networks.words_of_captions(choices) if word not in PLAIN]
     cards.update(DATA, sha256=cards.hashes(DATA, parts), words=words)
@@ -185,6 +185,9 @@ def main(parts):
     if "encoder" in parts:
         model = networks.train_encoder(pixels[:len(w)], w, generator.w_avg.cpu(), WORK)
         save_module(DATA / "encoder.safetensors", model, half=True)
+    if "head" in parts:
+        model = fit_head.head_reader(generator)
+        save_module(DATA / "head.safetensors", model, half=True)
     if "judge" in parts:
         judged, judges_labels, _ = faces_of(generator, "judge")
         model = networks.train_judge(judged, judges_labels, LABELLED)
