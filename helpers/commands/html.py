@@ -19,8 +19,9 @@ FORMULA = re.compile(r"```.*?```|`[^`\n]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[
 STYLE = """
 body {max-width: 56rem; margin: 0 auto; padding: 0 1rem 4rem; font: 1rem/1.5 sans-serif;}
 img {max-width: 100%; height: auto;}
-pre {overflow-x: auto; padding: .5rem; font-size: .85rem; line-height: 1.35;}
-.highlight pre {background: #f6f6f6;}
+code {overflow-wrap: anywhere;}
+pre {white-space: pre-wrap; padding: .5rem; font-size: .85rem; line-height: 1.35;}
+.highlight pre {white-space: pre; overflow-x: auto; background: #f6f6f6;}
 table {display: block; overflow-x: auto; border-collapse: collapse;}
 th, td {border: 1px solid #ccc; padding: .2rem .5rem; text-align: left;}
 .formula {overflow-x: auto; padding: .3rem 0;}
