@@ -18,7 +18,7 @@ from ..photographs import learn_picture
 
 NOTICE = """<h1>Edit a face by describing the change</h1>
 Your photograph {way} the machine that runs this page and is deleted within an hour. Open it only
-if whoever it shows agrees. <b>The pictures before and after are generated.</b>"""
+if whoever it shows agrees. <b>What an edit shows is generated.</b>"""
 DOWNLOAD = "f => Object.assign(document.createElement('a'), {href: f.url, download: ''}).click()"
 
 
