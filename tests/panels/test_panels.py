@@ -546,8 +546,9 @@ def test_what_a_hand_asks_for_beside_another_panels_run_is_done_afterwards(domai
     moved.join(10)  # it does not block for the length of a run
     assert not moved.is_alive() and "Busy" in status(other) and after(other) == picture
     end(panel)
-    wait_until(lambda: after(other) != picture)
-    assert len(other.runs.asked) == asked + (move is choose_face)
+    wait_until(lambda: after(other) != picture)  # a new face is shown before its edit is asked for
+    wait_until(lambda: len(other.runs.asked) == asked + (move is choose_face))
+    other.wait(10)
 
 
 def test_a_panel_made_during_a_run_opens_after_it(domain, panel, tmp_path):
