@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,16 @@ def standalone_cell(notebook):
     content = nbformat.read(ROOT / "notebooks" / notebook, as_version=4)
     [found] = [cell for cell in content.cells if "standalone" in cell.metadata.get("tags", ())]
     return found.source
+
+
+def standalone_imports(notebook):
+    """The packages that the cell to copy imports, a set of names; it has 40 lines at most."""
+    source = standalone_cell(notebook)
+    assert len(source.splitlines()) <= 40
+    nodes = list(ast.walk(ast.parse(source)))
+    assert not any(isinstance(node, ast.ImportFrom) for node in nodes)
+    return {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import)
+            for alias in node.names}
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Notebook 1's cell to copy: alone, beside the authors' schedule, and beside helpers' objective."""
 
-import ast
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import golden, standalone_cell
+from conftest import golden, standalone_cell, standalone_imports
 from toy import toy_domain
 
 from helpers.clip_model import ClipModel
@@ -26,14 +25,7 @@ def styleclip_optimize():
 
 
 def test_it_is_short_and_takes_nothing_of_this_repository():
-    source = standalone_cell(NOTEBOOK)
-    assert len(source.splitlines()) <= 40
-    imported = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        assert not isinstance(node, ast.ImportFrom)
-    assert imported == {"math", "clip", "torch"}
+    assert standalone_imports(NOTEBOOK) == {"math", "clip", "torch"}
 
 
 @pytest.mark.parametrize("with_person", [True, False])

@@ -1,12 +1,11 @@
 """Notebook 2's cell to copy: alone, beside the authors' mapper, and beside helpers' objective."""
 
-import ast
 from dataclasses import replace
 
 import pytest
 import torch
 from authors_mapper import authors_state
-from conftest import golden, standalone_cell
+from conftest import golden, standalone_cell, standalone_imports
 from toy import toy_domain
 
 from helpers.clip_model import ClipModel
@@ -66,14 +65,7 @@ def compare(domain, standalone, latents, steps, monkeypatch):
 
 
 def test_it_is_short_and_takes_nothing_of_this_repository():
-    source = standalone_cell(NOTEBOOK)
-    assert len(source.splitlines()) <= 40
-    imported = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        assert not isinstance(node, ast.ImportFrom)
-    assert imported == {"clip", "torch"}
+    assert standalone_imports(NOTEBOOK) == {"clip", "torch"}
 
 
 def test_it_agrees_with_the_authors_mapper(standalone):

@@ -1,10 +1,8 @@
 """Notebook 3's cell to copy: alone, beside the authors' relevance, and beside helpers' method 3."""
 
-import ast
-
 import pytest
 import torch
-from conftest import golden, standalone_cell
+from conftest import golden, standalone_cell, standalone_imports
 from toy import toy_domain
 
 from helpers.clip_model import ClipModel
@@ -36,14 +34,7 @@ def swept(domain, standalone, count, channels, monkeypatch):
 
 
 def test_it_is_short_and_takes_nothing_of_this_repository():
-    source = standalone_cell(NOTEBOOK)
-    assert len(source.splitlines()) <= 40
-    imported = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        assert not isinstance(node, ast.ImportFrom)
-    assert imported == {"clip", "torch"}
+    assert standalone_imports(NOTEBOOK) == {"clip", "torch"}
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.15, 0.25])
