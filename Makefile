@@ -49,8 +49,9 @@ app:
 
 # make bench STYLECLIP=FOLDER: with a copy of the authors' code, a step of theirs and of ours in turn, too
 bench: $(VENV)/installed-dev          ## the figures of tests/bench/README.md, into build/
-	$(PY) -m tests.bench.avatars times
-	$(PY) -m tests.bench.avatars quality
+	$(PY) -m tests.bench.worlds avatars times
+	$(PY) -m tests.bench.worlds avatars quality
+	$(PY) -m tests.bench.worlds cats quality
 	$(PY) -m tests.bench.costs times
 	$(if $(STYLECLIP),$(PY) -m tests.bench.originals --styleclip "$(STYLECLIP)" --race)
 

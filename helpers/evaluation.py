@@ -44,6 +44,36 @@ class Evaluation:
                 f"others unchanged {self.unchanged:4.0%} (n = {self.n})")
 
 
+def read_attributes(domain, image):
+    """What the classifier reads, {attribute: (choices int64 [N], confidences [N])}.
+
+    Of `domain.compounds`, such as cute, the choice is 1 where each part is so, and the confidence
+    that of the least certain part.
+
+    Args: image: [N, 3, R, R], clamped.
+    """
+    readings = domain.classifier.read(image.clamp(-1, 1))
+    for word, parts in domain.compounds.items():
+        shown, confidences = [], []
+        for attribute, names in parts.items():
+            choices, confidence = readings[attribute]
+            numbers = [domain.classifier.attributes[attribute].index(name) for name in names]
+            shown.append(torch.isin(choices, torch.tensor(numbers, device=choices.device)))
+            confidences.append(confidence)
+        readings[word] = torch.stack(shown).all(0).long(), torch.stack(confidences).amin(0)
+    return readings
+
+
+def asked_for(domain, prompt):
+    """What a prompt of `domain.prompt_targets` asks for: the attribute, and its choices' numbers.
+
+    A compound's choices are no and yes.
+    """
+    attribute, *wanted = domain.prompt_targets[prompt]
+    choices = domain.classifier.attributes.get(attribute, ["no", "yes"])
+    return attribute, [choices.index(choice) for choice in wanted]
+
+
 class Readings:
     """What the classifier reads before and after an edit.
 
@@ -52,8 +82,7 @@ class Readings:
     """
 
     def __init__(self, domain, before, after):
-        old = domain.classifier.read(before.clamp(-1, 1))
-        new = domain.classifier.read(after.clamp(-1, 1))
+        old, new = read_attributes(domain, before), read_attributes(domain, after)
         self.choices, self.occluded_by = domain.classifier.attributes, domain.occluded_by
         self.before = {name: choice.tolist() for name, (choice, _) in old.items()}
         self.after = {name: choice.tolist() for name, (choice, _) in new.items()}
@@ -80,7 +109,7 @@ def evaluate_edit(domain, before, after, prompt, sure=0.0):
 
     `domain.prompt_targets` says what a prompt asks for; `domain.entangled` which attributes change
     with it by their nature (a laugh opens the mouth), which are not counted; `domain.occluded_by`
-    where an attribute cannot be seen.
+    where an attribute cannot be seen; `domain.compounds` what a word such as cute is made of.
 
     Args:
         before, after: image [N, 3, R, R].
@@ -94,12 +123,10 @@ def evaluate_edit(domain, before, after, prompt, sure=0.0):
     if prompt not in domain.prompt_targets:
         known = ", ".join(domain.prompt_targets) or "none, since the domain has no classifier"
         raise ValueError(f'What "{prompt}" asks for is not known here; known are: {known}.')
-    attribute, *wanted = domain.prompt_targets[prompt]
-    choices = domain.classifier.attributes
-    wanted = [choices[attribute].index(choice) for choice in wanted]
+    attribute, wanted = asked_for(domain, prompt)
     readings = Readings(domain, before, after)
     images = [i for i in range(len(before)) if readings.before[attribute][i] not in wanted]
-    others = [name for name in choices
+    others = [name for name in domain.classifier.attributes
               if name != attribute and name not in domain.entangled.get(attribute, ())]
     return Evaluation([readings.after[attribute][i] in wanted for i in images],
                       {name: readings.stayed(name, images, sure) for name in others})
@@ -148,11 +175,10 @@ def reading_aucs(domain, image):
     Args: image: [N, 3, R, R].
     """
     features, found = domain.clip.encode_image(image), {}
-    readings = domain.classifier.read(image.clamp(-1, 1))
-    for prompt, (attribute, *wanted) in domain.prompt_targets.items():
-        choices = domain.classifier.attributes[attribute]
-        numbers = [choices.index(choice) for choice in wanted]
-        shows = torch.isin(readings[attribute][0].cpu(), torch.tensor(numbers))
+    readings = read_attributes(domain, image)
+    for prompt in domain.prompt_targets:
+        attribute, wanted = asked_for(domain, prompt)
+        shows = torch.isin(readings[attribute][0].cpu(), torch.tensor(wanted))
         match = (features @ text_direction(domain.clip, domain.neutral, prompt)).cpu()
         if min(shows.sum(), (~shows).sum()) >= 5:
             above = match[shows][:, None] > match[~shows]

@@ -96,6 +96,16 @@ class Captions:
         """What `caption` is told of pictures: choices int64 [N, columns] -> int64 [N, ...]."""
         raise NotImplementedError
 
+    def phrases_of_choices(self):
+        """The set of phrases for all choices, from 100 draws of each."""
+        rng, phrases = random.Random(0), set()
+        for attribute, choices in self.world.told.items():
+            for choice in choices:
+                if attribute in self.world.compounds and choice == "no":
+                    continue  # nobody says what a picture is not
+                phrases.update(self.phrase(attribute, choice, rng)[1] for _ in range(100))
+        return phrases
+
     def words(self):
         """Every word of 100,000 captions, to tell a reader which ones the small CLIP has met."""
         choices, _ = self.world.draw(100_000, np.random.default_rng(0))

@@ -48,10 +48,12 @@ class Domain:
     preview_resolution: int | None = None  # where long runs stop the generator early, in pixels
     linear_model_tensors: dict[str, torch.Tensor] | None = None  # of `LinearModel`, or None
     # What `evaluate_edit` asks: {prompt: (attribute, *choices)}, {attribute: others that change
-    # with it}, {attribute: (other, *choices of it that hide it)}
+    # with it}, {attribute: (other, *choices of it that hide it)}, {word: {attribute: choices}} of
+    # words that are made of several attributes, whose own choices are no and yes
     prompt_targets: dict[str, tuple] = field(default_factory=dict)
     entangled: dict[str, tuple] = field(default_factory=dict)
     occluded_by: dict[str, tuple] = field(default_factory=dict)
+    compounds: dict[str, dict] = field(default_factory=dict)
     keep_defaults: dict[str, tuple] = field(default_factory=dict)  # {prompt: what its edits keep}
     kept: dict = field(default_factory=dict, init=False, repr=False)  # what is computed once
 

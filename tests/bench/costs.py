@@ -26,10 +26,10 @@ from helpers.methods.mapper import LatentMapper, MapperObjective
 from helpers.methods.optimization import optimize_latent
 from helpers.settings import PAPER_MAPPER
 
-from .avatars import NEW, edit_by_direction
 from .originals import EquationStep, Exact, ffhq_generator, large_networks
 from .results import add_keep, kind_of_machine, save
 from .timing import DEVICE, median_seconds
+from .worlds import edit_by_direction, new_sentences
 
 SEED, FACES, PART, MOVED = 2026, 16, 4, 1e-5
 PROMPTS = ("a person with glasses", "a smiling person", "a person with a beard",
@@ -146,7 +146,7 @@ def by_batch(domain):
 def ask(domain, method, count):
     """The directions of `count` sentences, as if they were never asked before."""
     domain.kept.pop("relevance", None)
-    for text in NEW[:count]:
+    for text in new_sentences(domain)[:count]:
         global_direction(domain, domain.neutral, text, method=method)
 
 

@@ -33,7 +33,7 @@ class Sees:
 DOMAIN = SimpleNamespace(
     classifier=Sees(), entangled={"top": ("facial_hair",)},
     prompt_targets={"a person with glasses": ("glasses", "glasses"),
-                    "a bald person": ("top", "bald")},
+                    "a bald person": ("top", "bald")}, compounds={},
     occluded_by={"hair_color": ("top", "bald")})
 
 

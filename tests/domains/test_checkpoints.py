@@ -23,6 +23,7 @@ import pytest
 import torch
 from conftest import golden
 from nvidia_format import nvidia_pickle, nvidia_state
+from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 from helpers.domains import e4e
@@ -581,3 +582,19 @@ def test_one_latent_row_each_of_an_encoder(tmp_path, monkeypatch):
                    tmp_path / "e4e.pt")
         encoder = e4e.load_encoder(SimpleNamespace(e4e=("a source",), device="cpu"))
         assert torch.equal(encoder(torch.zeros(1, 3, 64, 64))[0], mean.expand(18, 512))
+
+
+def test_tensors_are_stored_as_small_as_was_said(tmp_path):
+    """In half precision, but for names that stay exact, and those of eight bits."""
+    module = torch.nn.ModuleDict({"mapping": torch.nn.Linear(3, 2), "table": torch.nn.Linear(3, 2)})
+    module.config = {}
+    path = tmp_path / "small.safetensors"
+    save_module(path, module, half=True, exact=("mapping.",), eight=("table.weight",))
+    with safe_open(path, "pt") as file:
+        kinds = {name: file.get_tensor(name).dtype for name in file.keys()}
+    assert kinds == {"mapping.weight": torch.float32, "mapping.bias": torch.float32,
+                     "table.weight": torch.float8_e4m3fn, "table.bias": torch.float16}
+    state, _ = read_safetensors(path)
+    assert all(value.dtype == torch.float32 for value in state.values())
+    assert torch.equal(state["mapping.weight"], module["mapping"].weight)
+    assert torch.allclose(state["table.weight"], module["table"].weight, rtol=0.07, atol=1e-3)

@@ -79,3 +79,15 @@ def test_an_unknown_prompt_is_refused(reading, toy):
     reading.prompt_targets = {}
     with pytest.raises(ValueError, match="none, since the domain has no classifier"):
         evaluate_edit(reading, image, image, "a wig")
+
+
+def test_a_word_made_of_several_attributes_is_there_where_all_of_them_are(reading):
+    """Smart: glasses of either kind and a hat. Of the third image, both are there before."""
+    reading.compounds = {"smart": {"glasses": ["glasses", "sunglasses"], "hat": ["cap", "hood"]}}
+    reading.prompt_targets = {"a smart person": ("smart", "yes")}
+    reading.entangled = {"smart": ("glasses", "hat")}
+    before = pictures([0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 1, 0])
+    after = pictures([1, 0, 0, 0], [2, 0, 1, 1], [0, 0, 0, 0])
+    found = evaluate_edit(reading, before, after, "a smart person")
+    assert found.there == [False, True] and set(found.kept) == {"hair", "mouth"}
+    assert found.kept["mouth"] == [True, False]

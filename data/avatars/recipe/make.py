@@ -15,6 +15,7 @@ from . import evaluate, train_identity
 from .captions import CAPTIONS
 from .world import AVATARS
 
+TEXT_WIDTH = 128  # of CLIP's text half
 FOLDER = DATA / "avatars"
 WORK = Path(__file__).resolve().parents[3] / "build" / "models"
 
@@ -22,7 +23,7 @@ WORK = Path(__file__).resolve().parents[3] / "build" / "models"
 def main():
     """Every network, the samples, the mappers, the sweep, and how good they are."""
     renders = AVATARS.renders(RENDERS, 64, TRAIN_SEED, WORK)
-    networks = train_networks(AVATARS, CAPTIONS, renders, WORK, STEPS)
+    networks = train_networks(AVATARS, CAPTIONS, renders, WORK, STEPS, TEXT_WIDTH)
     networks["identity"] = train_identity.train(renders, WORK, seed=41, steps=1600)
     package(FOLDER, networks, CAPTIONS)
     write_samples(AVATARS, FOLDER, "avatar", 32)

@@ -48,11 +48,10 @@ COMPOUNDS = {word: f"a {word} cat" for word in CATS.compounds}
 
 def main():
     """Measure everything on 6,000 renders that no training used."""
-    folder = DATA / "cats"
-    domain, test = load_domain(folder, "cpu"), held_out_renders(CATS, WORK)
+    domain, test = load_domain("cats", "cpu"), held_out_renders(CATS, WORK)
     report = measure(domain, CATS, test, ZERO_SHOT, SYNONYMS, COMPOUNDS)
     report["inversion"] = measure_inversion(domain)
-    write(report, folder)
+    write(report, DATA / "cats")
 
 
 if __name__ == "__main__":

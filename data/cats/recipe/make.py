@@ -16,6 +16,7 @@ from . import evaluate
 from .captions import CAPTIONS
 from .world import CATS
 
+TEXT_WIDTH = 64  # of CLIP's text half: half of the avatars', for a file of half the size
 FOLDER = DATA / "cats"
 WORK = Path(__file__).resolve().parents[3] / "build" / "cats"
 
@@ -28,7 +29,8 @@ def make_networks(folder, work, count, steps):
         count: renders to train on; steps: as `data.worlds.make.STEPS`.
     """
     renders = CATS.renders(count, 64, TRAIN_SEED, work)
-    package(folder, train_networks(CATS, CAPTIONS, renders, work, steps), CAPTIONS)
+    networks = train_networks(CATS, CAPTIONS, renders, work, steps, TEXT_WIDTH)
+    package(folder, networks, CAPTIONS)
     write_samples(CATS, folder, "cat", 16)
 
 
@@ -37,7 +39,7 @@ def main():
     make_networks(FOLDER, WORK, RENDERS, STEPS)
     write_sample_latents(FOLDER)
     mappers.write_mappers(FOLDER)
-    keep_sweep(load_domain(FOLDER, "cpu"), FOLDER / "sweep.safetensors")
+    keep_sweep(load_domain("cats", "cpu"), FOLDER / "sweep.safetensors")
     evaluate.main()
 
 

@@ -92,16 +92,21 @@ def save_tensors(path, tensors, **header):
         part.unlink(missing_ok=True)
 
 
-def save_module(path, module, *, half=False, **header):
+def save_module(path, module, *, half=False, exact=(), eight=(), **header):
     """Write a module's tensors and, in the header, its `config`.
 
-    Args: half: store float16 instead of float32; header: what else to keep, JSON values.
+    Args:
+        half: store float16 instead of float32, but for tensors whose names contain one of `exact`,
+            which stay float32, or of `eight`, which become float8 (e4m3).
+        header: what else to keep, JSON values.
     Raises: OSError, as `save_tensors` does.
     """
     state = module.state_dict()
-    if half:
-        state = {name: value.half() if value.is_floating_point() else value
-                 for name, value in state.items()}
+    for name, value in state.items():
+        if not half or not value.is_floating_point() or any(part in name for part in exact):
+            continue
+        small = any(part in name for part in eight)
+        state[name] = value.to(torch.float8_e4m3fn if small else torch.float16)
     save_tensors(path, state, config=module.config, **header)
 
 
