@@ -13,19 +13,7 @@ from .domains.align import cut_square, face_landmarks, face_square
 from .images import open_image, open_picture, to_pil, to_tensor
 from .inversion import invert, tune_generator, tuned_strength
 
-# The numbers below were chosen by looking at two portraits and two hard photographs of
-# tests/bench/photographs.py, six edits each, at 100 %.
-# Of a picture that is aligned as FFHQ's are, in shares of its side: the middle of a face and half
-# the width and height of the head, for domains that cannot read where the head is.
-MIDDLE, HALF = (0.5, 0.54), (0.36, 0.48)
-MASK_SIDE = 256  # pixels; the sizes below are of a mask of this side
-HOLES, SPECKS = 25, 13  # smaller ones than these are filled in a head, or left out of it
-MARGIN = 9  # the head grows by half of this
-LEAST = 0.04  # how much a pixel of the head must change to be put back, of 2 from black to white
-MUCH = 0.5  # a change from which the edited picture itself takes the photograph's place
-# Colours are matched within about so many pixels of the mask's edge, and not to what differs by
-# more than LIKE: that is another thing.
-NEAR, LIKE = 6, 0.5
+MASK_SIDE = 256  # pixels; the sizes in `BlendingSettings` are of a mask of this side
 
 
 def _rise(x, low, high):
@@ -44,21 +32,28 @@ def _shrunk(mask, size):
     return -_grown(-mask, size)
 
 
-def head_mask(head=None):
+def _blurred(x, sigma, reach=2):
+    """A Gaussian blur of x [1, C, H, W], cut off at `reach` sigmas."""
+    return gaussian_blur(x, 2 * round(reach * sigma) + 1, sigma=sigma)
+
+
+def head_mask(settings, head=None):
     """The head, solid and a little larger, with a soft edge: [1, 1, 256, 256] from 0 to 1.
 
-    Args: head [1, 1, r, r], how likely it is the head (`face_networks.HeadReader`); without it, an
-        ellipse where FFHQ's heads are.
+    Args: settings: `BlendingSettings`; head [1, 1, r, r], how likely it is the head
+        (`face_networks.HeadReader`); without it, an ellipse where FFHQ's heads are.
     """
     if head is None:
         place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
-        x, y = (place - MIDDLE[0]) / HALF[0], (place - MIDDLE[1]) / HALF[1]
+        x = (place - 0.5) / settings.half_width
+        y = (place - settings.middle) / settings.half_height
         distance = (x.square()[None, :] + y.square()[:, None]).sqrt()  # 1 on the ellipse
-        return 1 - _rise(distance, 0.9, 1.1)[None, None]
+        return 1 - _rise(distance, 1 - settings.ellipse_edge, 1 + settings.ellipse_edge)[None, None]
     head = F.interpolate(head.detach().cpu(), MASK_SIDE, mode="bilinear")
-    solid = _shrunk(_grown(head, HOLES), HOLES)
-    solid = _grown(_shrunk(solid, SPECKS), SPECKS)
-    return gaussian_blur(_grown(_rise(solid, 0.3, 0.7), MARGIN), 9, sigma=2.0)
+    solid = _shrunk(_grown(head, settings.holes), settings.holes)
+    solid = _grown(_shrunk(solid, settings.specks), settings.specks)
+    solid = _rise(solid, 0.5 - settings.head_edge, 0.5 + settings.head_edge)
+    return _blurred(_grown(solid, settings.margin), settings.edge_blur)
 
 
 def _amount(change):
@@ -66,44 +61,49 @@ def _amount(change):
     return F.adaptive_avg_pool2d(change, MASK_SIDE).abs().amax(dim=1, keepdim=True)
 
 
-def change_mask(change, head=None):
+def change_mask(change, settings, head=None):
     """Where an edit is put back: [1, 1, R, R], from 0 to 1 with a soft edge.
 
     It follows what the edit changed of the head: not what it shifted behind it. At the edge of the
     square the mask is 0.
 
-    Args: change [1, 3, R, R], the edited image less the one before; head: as of `head_mask`.
+    Args: change [1, 3, R, R], the edited image less the one before; settings:
+        `BlendingSettings`; head: as of `head_mask`.
     """
-    amount = gaussian_blur(_amount(change), 13, sigma=3.0)  # [1, 1, 256, 256]
-    changed = _grown(_rise(amount, LEAST, 2 * LEAST), 9)  # so its soft edge lies outside
-    mask = head_mask(head) * gaussian_blur(changed, 21, sigma=5.0)
+    amount = _blurred(_amount(change), settings.change_blur)  # [1, 1, 256, 256]
+    changed = _rise(amount, settings.least, 2 * settings.least)
+    changed = _grown(changed, settings.margin)  # so its soft edge lies outside
+    mask = head_mask(settings, head) * _blurred(changed, settings.mask_blur)
     place = (torch.arange(MASK_SIDE, device=change.device) + 0.5) / MASK_SIDE
     edge = torch.minimum(place, 1 - place)
-    edge = _rise(torch.minimum(edge[None, :], edge[:, None]), 0.01, 0.06)
+    edge = torch.minimum(edge[None, :], edge[:, None])  # [256, 256], how far the square's edge is
+    edge = _rise(edge, settings.border_from, settings.border_to)
     return F.interpolate(mask * edge, change.shape[-1], mode="bilinear")
 
 
-def matched(edited, image, mask):
+def matched(edited, image, mask, settings):
     """The edited image with the colours just outside the mask as they are in the photograph.
 
     Near the mask's edge it is moved by what parts both images outside; deep inside it stays. So
     what an edit uncovers beside the head has no edge to what lies around it.
 
-    Args: edited, image [1, 3, R, R]; mask [1, 1, R, R].
+    Args: edited, image [1, 3, R, R]; mask [1, 1, R, R]; settings: `BlendingSettings`.
     """
     small = F.adaptive_avg_pool2d(torch.cat([image - edited, mask], dim=1), MASK_SIDE)
     apart, inside = small.split([3, 1], dim=1)
-    known = (1 - inside) * (1 - _rise(apart.abs().amax(dim=1, keepdim=True), LIKE / 2, LIKE))
-    near = gaussian_blur(known * apart, 6 * NEAR + 1, sigma=NEAR)
-    offset = near / (gaussian_blur(known, 6 * NEAR + 1, sigma=NEAR) + 0.1)
+    most = apart.abs().amax(dim=1, keepdim=True)  # [1, 1, 256, 256]
+    known = (1 - inside) * (1 - _rise(most, settings.like / 2, settings.like))
+    near = _blurred(known * apart, settings.near, reach=3)
+    offset = near / (_blurred(known, settings.near, reach=3) + settings.stay)
     return edited + F.interpolate(offset, edited.shape[-1], mode="bilinear")
 
 
-def much_changed(change):
+def much_changed(change, settings):
     """Where the edited image itself takes the photograph's place, [1, 1, R, R] from 0 to 1: a
     little more than where it changed much, so that no outline of what was there is left."""
-    much = _grown(_rise(gaussian_blur(_amount(change), 5), MUCH / 2, MUCH), 9)
-    return F.interpolate(gaussian_blur(much, 9, sigma=2.0), change.shape[-1], mode="bilinear")
+    much = _rise(_blurred(_amount(change), settings.much_blur), settings.much / 2, settings.much)
+    much = _blurred(_grown(much, settings.margin), settings.edge_blur)
+    return F.interpolate(much, change.shape[-1], mode="bilinear")
 
 
 @dataclass(eq=False)
@@ -114,7 +114,7 @@ class Photograph:
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
 
-    def put_back(self, edited, drawn=None, head=None):
+    def put_back(self, edited, settings, drawn=None, head=None):
         """The whole photograph with the face edited: a PIL picture of its full size.
 
         What the edit changed is added to the photograph, so that all detail stays that no edit
@@ -123,6 +123,7 @@ class Photograph:
 
         Args:
             edited: image [1, 3, R, R].
+            settings: `BlendingSettings`, `domain.settings.blending`.
             drawn: what the generator draws without the edit, [1, 3, R, R]; without it, the face as
                 it was cut out.
             head: as of `head_mask`; nothing is put back beyond it.
@@ -134,13 +135,13 @@ class Photograph:
                              f"got {list(edited.shape)} and {list(drawn.shape)}.")
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
         change = edited - drawn
-        mask = change_mask(change, head)
-        layers = [change, matched(edited, self.image, mask), much_changed(change), mask]
-        layers = torch.cat(layers, dim=1)  # [1, 8, R, R]
+        mask = change_mask(change, settings, head)
+        layers = torch.cat([change, matched(edited, self.image, mask, settings),
+                            much_changed(change, settings), mask], dim=1)  # [1, 8, R, R]
         left, top = np.floor(self.corners.min(axis=0)).astype(int).clip(0)
         right, bottom = np.ceil(self.corners.max(axis=0)).astype(int).clip(0, self.picture.size)
-        layers = self._in_place(layers, (left, top, right, bottom))  # [1, 8, H, W]
-        change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)
+        layers = self._in_place(layers, (left, top, right, bottom), settings.samples)
+        change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)  # [1, _, H, W]
         box = (int(left), int(top), int(right), int(bottom))
         before = to_tensor(self.picture.crop(box))  # [1, 3, H, W]
         after = before + mask * ((1 - much) * change + much * (edited - before))
@@ -149,12 +150,13 @@ class Photograph:
         result.paste(to_pil(after), box[:2], touched)
         return result
 
-    def _in_place(self, layers, box):
-        """Layers of the square [1, C, R, R], turned and scaled to a box of the picture."""
+    def _in_place(self, layers, box, samples):
+        """Layers of the square [1, C, R, R], turned and scaled to a box of the picture: [1, C, H,
+        W]. A coarser picture is sampled so many times across a pixel, then averaged: sharper."""
         left, top, right, bottom = box
         across = self.corners[3] - self.corners[0]  # the upper edge of the square, in pixels
         side, size = np.hypot(*across), layers.shape[-1]
-        finer = 2 if side < size else 1  # sampled finer than the picture, then averaged: sharper
+        finer = samples if side < size else 1
         if finer * side < size:
             layers = F.interpolate(layers, max(1, round(finer * side)), mode="bilinear",
                                    antialias=True)
@@ -223,7 +225,7 @@ class LearntPicture:
         head = self.head
         if head is not None:  # before the edit or after it: hair may have grown
             head = torch.maximum(head, self.head_of(s))
-        return self.photograph.put_back(image, self.drawn, head)
+        return self.photograph.put_back(image, self.domain.settings.blending, self.drawn, head)
 
 
 def learn_picture(domain, source, say=print, callback=None):

@@ -38,6 +38,37 @@ class TuningSettings:
 
 
 @dataclass(frozen=True)
+class BlendingSettings:
+    """`photographs.Photograph.put_back`: an edited face goes back into its photograph.
+
+    Sizes and the sigmas of Gaussian blurs are in pixels of a mask of 256 x 256; changes and
+    differences are of 2 from black to white.
+    """
+
+    middle: float  # height of a head's middle, where it cannot be read, and half of
+    half_width: float  # its width and
+    half_height: float  # height: shares of the side of a picture that is aligned as FFHQ's are
+    ellipse_edge: float  # half the width of that ellipse's soft edge, in its radii
+    head_edge: float  # how far from .5 it is sure how likely a pixel is the head's
+    holes: int  # smaller ones than these are filled in a head,
+    specks: int  # or left out of it
+    margin: int  # by half of this grow the head, what changed and what changed much
+    edge_blur: float  # of the edge of the head and of what changed much
+    least: float  # change from which a pixel is put back; from twice this, all of it
+    change_blur: float  # of the change before that,
+    mask_blur: float  # and of the mask after it
+    much: float  # change from which the edited picture itself is put there; half of this: in part
+    much_blur: float  # of the change before that
+    near: float  # blur of the difference outside the mask by which colours inside are matched
+    like: float  # what differs by more is another thing, and not matched; half of this: in part
+    stay: float  # weight of no difference in that match, where little is known
+    border_from: float  # the mask begins so far from the edge of the square, in shares of its side,
+    border_to: float  # and is whole from here
+    samples: int  # across a pixel, where the photograph is coarser than the edited face
+    origin: dict[str, str] = None
+
+
+@dataclass(frozen=True)
 class LinearModelSettings:
     """`methods.linear_model.LinearModel`: ridge regression of CLIP's vector on w."""
 
@@ -114,6 +145,7 @@ class Settings:
 
     encoding: EncodingSettings
     tuning: TuningSettings
+    blending: BlendingSettings
     linear_model: LinearModelSettings
     optimization: OptimizationSettings
     mapper: MapperSettings

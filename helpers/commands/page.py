@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache as put
 
 from ..domains import load_domain
-from ..edits import GENERATED
+from ..edits import picture_text
 from ..images import open_image, to_jpeg, to_pil, to_png
 from ..latents import random_w_plus
 from ..methods.directions import alpha_for, global_direction
@@ -66,16 +66,17 @@ class Page:
         if self.domain.clip.caution(sentence):
             gr.Warning(self.domain.clip.caution(sentence).partition(" It knows")[0])
         s, after = self.generator.styles(face["w_plus"]), self.draw(face, step)
-        own = face["learnt"].domain if face["learnt"] else self.domain
+        learnt = face["learnt"]
+        own, photograph = (learnt.domain, learnt.photograph) if learnt else (self.domain, None)
         suits = alpha_for(own, s, neutral, sentence, keep or None).item()
-        text = {"Description": GENERATED, "Model": f"{self.domain.name}. {self.domain.licence}",
-                "Prompt": sentence, "Neutral": neutral, "Strength": f"{alpha:g}", "Keep": keep}
+        text = picture_text(self.domain, sentence, photograph) | {
+            "Prompt": sentence, "Neutral": neutral, "Strength": f"{alpha:g}", "Keep": keep}
         return face | {"after": after, "text": text}, gr.ImageSlider(
             (face["before"], after), label=f"before | after (alpha {suits:.1f} suits this face)",
             format="jpeg", max_height=560, buttons=["fullscreen"], interactive=False)
 
     def save(self, face):
-        """A PNG file of the edit on show. Its text says that it was generated."""
+        """A PNG file of the edit on show. Its text says how it was made."""
         return put(to_png(face["after"], face["text"]), "edit.png", self.folder)
 
     def blocks(self, share=False):

@@ -243,8 +243,9 @@ def _load_embedded(folder, device, clip_name=None):
         domain.clip = _published_clip(clip_name).to(device)
         domain.clip_name = domain.clip_fingerprint = clip_name
         guesses = published_settings(preview_resolution, swept=False)
-        tuned = from_card(card["settings"])  # encoding hardly depends on CLIP
-        domain.settings = replace(guesses, encoding=tuned.encoding, tuning=tuned.tuning)
+        tuned = from_card(card["settings"])  # these hardly depend on CLIP
+        domain.settings = replace(guesses, encoding=tuned.encoding, tuning=tuned.tuning,
+                                  blending=tuned.blending)
     return domain
 
 

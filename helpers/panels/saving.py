@@ -8,7 +8,7 @@ import ipywidgets as widgets
 import torch
 
 from .. import images
-from ..edits import GENERATED
+from ..edits import picture_text
 from .background import MODEL_LOCK
 from .widgets import Refused, button
 
@@ -32,7 +32,8 @@ class Exports:
         panel, strength = self._panel, self._panel.strength.value
         with MODEL_LOCK.for_picture(), torch.no_grad():
             picture = panel.picture_of(strength)
-        self._save(panel.title, "png", images.to_png(picture, self._text([strength])))
+        text = self._text([strength], panel.chosen.photograph)
+        self._save(panel.title, "png", images.to_png(picture, text))
 
     def _save_gif(self):
         panel, end = self._panel, self._panel.strength.value or 1
@@ -61,11 +62,12 @@ class Exports:
         text = self._text(strengths) | {"Objective": objective}
         self._save(f"{panel.shown_prompt} {objective} grid", "png", images.to_png(sheet, text))
 
-    def _text(self, strengths):
-        """What a saved picture says of itself, {keyword: text}."""
+    def _text(self, strengths, photograph=None):
+        """What a saved picture says of itself, {keyword: text}; photograph: as `picture_text`."""
         panel = self._panel
-        return {"Software": "StyleCLIP in three notebooks", "Description": GENERATED,
-                "Model": f"{panel.domain.name}. {panel.domain.licence}",
+        prompts = f"{panel.below}, {panel.shown_prompt}".removeprefix(", ")
+        return {"Software": "StyleCLIP in three notebooks",
+                **picture_text(panel.domain, prompts, photograph),
                 "Prompt": panel.shown_prompt, "Objective": panel.shown_objective,
                 "Keep": panel.shown_keep or "nothing",
                 "Strength": ", ".join(f"{strength:g}" for strength in strengths),

@@ -1,6 +1,5 @@
-"""The three methods on photographs: the picture of README.md, and what the classifier counts.
+"""The three methods on photographs: what the classifier counts.
 
-    python -m tests.bench.faces                        data/edits.jpg: two samples, encoded
     python -m tests.bench.faces --count 32             counts on 32 faces of seed 2026
     python -m tests.bench.faces --count 32 --words     for words that no caption contains
     python -m tests.bench.faces --count 32 --ablation  each change alone, on faces of seed 901
@@ -19,10 +18,9 @@ from torch.nn.functional import normalize
 
 from data.faces.recipe import descriptor
 from data.training import to_pixels
-from helpers import images
-from helpers.domains import DATA, load_domain
+from helpers.domains import load_domain
 from helpers.evaluation import evaluate_edit, summary
-from helpers.inversion import Descent, invert
+from helpers.inversion import Descent
 from helpers.latents import random_w_plus
 from helpers.losses import (
     IMAGENET_TEMPLATES,
@@ -228,21 +226,6 @@ def drawn(domain, s):
     return torch.cat([domain.generator.synthesize(part, resolution=side) for part in s.split(PART)])
 
 
-def write_picture(domain):
-    """data/edits.jpg: two samples, the sentences that have a mapper, and a row for each method."""
-    prompts = [prompt for prompt in domain.prompts if find_mapper(domain, prompt)]
-    editor, tiles, rows = Editor(domain), [], []
-    for number, path in enumerate(domain.samples[:2], 1):
-        w_plus, _ = invert(domain, images.open_image(path, domain.generator.resolution))
-        for name in METHODS:
-            codes = [domain.generator.styles(w_plus)]
-            codes += [editor.edit(name, w_plus, prompt) for prompt in prompts]
-            tiles.append(drawn(domain, torch.cat(codes).detach()))
-            rows.append(f"face {number}, {name}")
-    sheet = images.labelled_grid(torch.cat(tiles), rows, ["encoded", *prompts], 160)
-    (DATA / "edits.jpg").write_bytes(images.to_jpeg(sheet, quality=85))
-
-
 class People:
     """Who is kept in edits of faces, by our identity network and by dlib's descriptor.
 
@@ -385,7 +368,7 @@ def write_floor(domain, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, help="faces to count on; without it, the picture")
+    parser.add_argument("--count", type=int, required=True, help="faces to count on")
     parser.add_argument("--seed", type=int, default=SEED, help="of the faces")
     parser.add_argument("--words", action="store_true", help="words that no caption contains")
     parser.add_argument("--ablation", action="store_true", help="each change alone")
@@ -397,8 +380,6 @@ def main():
     unknown = set(options.only or ()) - set(names)
     if unknown:
         parser.error(f"--only knows {', '.join(names)}; not {', '.join(sorted(unknown))}")
-    if (options.words or options.ablation or options.floor) and not options.count:
-        parser.error("say on how many faces: --count 32")
     names = options.only or names
     domain = load_domain("faces", "cpu")
     if options.floor:
@@ -409,12 +390,10 @@ def main():
     elif options.words:
         names = [name for name in names if name != "2 · mapper"]  # there are none for these
         count(domain, options, names, WORDS, options.seed, "faces_words")
-    elif options.count:
+    else:
         prompts = {prompt: prompt for prompt in domain.prompt_targets}
         result = "faces_quality" if options.seed == SEED else f"faces_quality_{options.seed}"
         count(domain, options, names, prompts, options.seed, result)
-    else:
-        write_picture(domain)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m tests.bench.photographs                   16 hard photographs of generated faces
     python -m tests.bench.photographs FILE ...          your own
-    python -m tests.bench.photographs --cover FILE      data/edits.jpg: one, edited three ways
+    python -m tests.bench.photographs --cover           data/edits.jpg, README.md's picture
 
 dlib's descriptor and the attribute classifier count; neither drives anything. Result: photographs.
 """
@@ -142,23 +142,24 @@ def measure(domain, source):
     return found, [photograph.picture, *back]
 
 
-COVER = ("a person with glasses", "an old person", "a person with blonde hair")
+COVER = DATA / "faces" / "photograph.jpg"  # scikit-image's astronaut.png, as a JPEG
+COVER_PROMPTS = ("a person with glasses", "an old person", "a person with blonde hair")
 
 
 def write_cover(domain, path):
-    """data/edits.jpg: a photograph, and three edits of it by method 3 put back into it."""
-    learnt = learn_picture(domain, path)
+    """Write a JPEG of a photograph and three edits of it by method 3, put back into it."""
+    learnt = learn_picture(domain, COVER)
     pictures, titles = [learnt.photograph.picture], ["the photograph"]
     with torch.no_grad():
         s = domain.generator.styles(learnt.w_plus)  # [1, S]
-        for prompt in COVER:
+        for prompt in COVER_PROMPTS:
             step = alpha_for(learnt.domain, s, domain.neutral, prompt) * global_direction(
                 domain, domain.neutral, prompt)
             pictures.append(learnt.picture(learnt.edited(s, s + step)))
             titles.append(f'"{prompt}"')
     tiles = torch.cat([to_tensor(picture.resize((512, 512))) for picture in pictures])
     sheet = labelled_grid(tiles, [""], titles, 400)
-    (DATA / "edits.jpg").write_bytes(to_jpeg(sheet, quality=85))
+    path.write_bytes(to_jpeg(sheet, quality=85))
 
 
 def report(found):
@@ -180,12 +181,12 @@ def main():
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--sheets", metavar="FOLDER", help="write each with its edits there")
-    parser.add_argument("--cover", metavar="FILE", help="write README.md's picture; a square one")
+    parser.add_argument("--cover", action="store_true", help="write README.md's picture")
     add_keep(parser)
     options = parser.parse_args()
     domain, found = load_domain("faces"), []
     if options.cover:
-        return write_cover(domain, options.cover)
+        return write_cover(domain, DATA / "edits.jpg")
     sources = options.files or hard_photographs(domain, options.count, options.seed)
     for number, source in enumerate(sources):
         try:

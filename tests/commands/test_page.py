@@ -116,6 +116,17 @@ def test_a_saved_png_is_the_edit_on_show_and_says_that_it_was_generated(domain, 
     assert said == [PROMPT, NEUTRAL, "2.5"]
 
 
+def test_a_saved_photograph_says_that_its_face_was_changed(page, tmp_path, face_found):
+    tuning = replace(page.domain.settings.tuning, steps=1)
+    settings = replace(page.domain.settings, tuning=tuning)
+    own = command.Page(replace(page.domain, align=True, settings=settings), page.folder)
+    Image.new("RGB", (120, 100), "olive").save(tmp_path / "mine.png")
+    face, _ = own.edit(None, {"path": str(tmp_path / "mine.png")}, PROMPT, NEUTRAL, 4)
+    saved = Image.open(own.save(face))
+    assert saved.size == (120, 100) and saved.text["Description"] == (
+        f"A photograph whose face was changed by a neural network (avatars), edited by: {PROMPT}.")
+
+
 def test_a_domain_without_samples_opens_with_a_random_face(domain, tmp_path):
     page = command.Page(replace(domain, samples=(), sample_latents=None), str(tmp_path))
     texts = [block.value for block in page.blocks().blocks.values() if hasattr(block, "value")]

@@ -4,10 +4,12 @@ No test measures a time.
 """
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers.evaluation import evaluate_edit, summary
 from tests.bench import margins, results, tables
@@ -114,3 +116,16 @@ def test_methods_are_kept_beside_others_of_the_same_faces(monkeypatch, tmp_path)
     assert list(results.load("counts", keep=False)["methods"]) == ["1", "2"]
     results.save_methods("counts", {"2": {"there": 0.6}}, faces=3, seed=0)  # other faces
     assert list(results.load("counts", keep=False)["methods"]) == ["2"]
+
+
+def test_the_cover_is_a_photograph_and_edits_of_it(domain, tmp_path, face_found, monkeypatch):
+    """README.md's picture, by the avatars and in one step."""
+    pytest.importorskip("face_recognition_models", reason="dlib's descriptor is not installed")
+    from tests.bench import photographs
+
+    monkeypatch.setattr(photographs, "COVER_PROMPTS", domain.prompts[:3])
+    few = replace(domain.settings, encoding=replace(domain.settings.encoding, steps=1),
+                  tuning=replace(domain.settings.tuning, steps=1))
+    photographs.write_cover(replace(domain, align=True, settings=few), tmp_path / "cover.jpg")
+    with Image.open(tmp_path / "cover.jpg") as cover:
+        assert cover.size == (1608, 435)

@@ -102,6 +102,21 @@ def test_a_folder_is_edited_and_what_is_no_picture_is_named(domain, tmp_path, qu
         edit_folder(domain, source, source, [])
 
 
+def test_a_photograph_of_a_folder_says_that_its_face_was_changed(domain, tmp_path, quick,
+                                                                 face_found):
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.new("RGB", (120, 100), "olive").save(source / "a.png")
+    mine = [Edit("a person", GLASSES, 3.0), Edit("a person", "a bald person", 3.0, muted=True)]
+    assert edit_folder(replace(domain, align=True), source, tmp_path / "out", mine) == 1
+    with Image.open(tmp_path / "out" / "a-png.png") as picture:
+        assert picture.size == (120, 100) and picture.text["Source"] == "a.png"
+        assert picture.text["Model"] == f"avatars. {domain.licence}"
+        assert picture.text["Description"] == (
+            "A photograph whose face was changed by a neural network (avatars), edited by: "
+            "a person with glasses.")
+
+
 def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, monkeypatch):
     source, said = tmp_path / "in", []
     source.mkdir()

@@ -1,10 +1,21 @@
 """What the panels write: PNG, GIF and grids; and what happens where they cannot."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from drive import global_panel, mapper_panel, optimization_panel, png, run, settled, shown, status
+from drive import (
+    global_panel,
+    mapper_panel,
+    optimization_panel,
+    png,
+    run,
+    settled,
+    shown,
+    status,
+    upload,
+)
 from PIL import Image
 
 from helpers import images
@@ -50,6 +61,28 @@ def test_a_saved_png_says_what_it_is_and_is_as_large_as_the_generator_draws(pane
     assert text["Strength"] == "0.75" and text["Objective"] == "paper"
     assert text["Model"].startswith("avatars. Weights")
     assert "generated" in text["Description"] and text["Software"]
+
+
+def test_a_saved_photograph_says_that_its_face_was_changed(domain, tmp_path, face_found):
+    """And that a sample was generated, or a grid of faces."""
+    tuning = replace(domain.settings.tuning, steps=1)
+    own = replace(domain, align=True, settings=replace(domain.settings, tuning=tuning))
+    panel = global_panel(own, tmp_path)
+    panel.exports.png.click()
+    upload(panel, png(120, 100))
+    run(panel)
+    panel.keep.click()
+    panel.prompt.value = "an angry person"
+    panel.exports.png.click()
+    panel.exports.grid.click()
+    panel.wait(60)
+    sample, mine, grid = (Image.open(tmp_path / f"{name}.png") for name in (
+        "a-person-with-glasses", "an-angry-person", "an-angry-person-linear-grid"))
+    assert mine.size == (120, 100) and mine.text["Description"] == (
+        "A photograph whose face was changed by a neural network (avatars), edited by: "
+        "a person with glasses, an angry person.")
+    for other in (sample, grid):
+        assert other.text["Description"].startswith("Not a photograph: generated")
 
 
 def test_a_saved_png_names_the_edits_below(domain, tmp_path):
