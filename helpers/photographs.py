@@ -12,6 +12,7 @@ from .domains import Domain
 from .domains.align import cut_square, face_landmarks, face_square
 from .images import open_image, open_picture, to_pil, to_tensor
 from .inversion import invert, tune_generator, tuned_strength
+from .settings import FFHQ_BLENDING
 
 MASK_SIDE = 256  # pixels; the sizes in `BlendingSettings` are of a mask of this side
 
@@ -114,7 +115,7 @@ class Photograph:
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
 
-    def put_back(self, edited, settings, drawn=None, head=None):
+    def put_back(self, edited, drawn=None, head=None, settings=FFHQ_BLENDING):
         """The whole photograph with the face edited: a PIL picture of its full size.
 
         What the edit changed is added to the photograph, so that all detail stays that no edit
@@ -123,10 +124,10 @@ class Photograph:
 
         Args:
             edited: image [1, 3, R, R].
-            settings: `BlendingSettings`, `domain.settings.blending`.
             drawn: what the generator draws without the edit, [1, 3, R, R]; without it, the face as
                 it was cut out.
             head: as of `head_mask`; nothing is put back beyond it.
+            settings: `BlendingSettings`, of a domain: `domain.settings.blending`.
         Raises: ValueError for images of another size.
         """
         drawn = self.image if drawn is None else drawn
@@ -225,7 +226,7 @@ class LearntPicture:
         head = self.head
         if head is not None:  # before the edit or after it: hair may have grown
             head = torch.maximum(head, self.head_of(s))
-        return self.photograph.put_back(image, self.domain.settings.blending, self.drawn, head)
+        return self.photograph.put_back(image, self.drawn, head, self.domain.settings.blending)
 
 
 def learn_picture(domain, source, say=print, callback=None):

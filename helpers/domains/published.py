@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ..settings import (
     PAPER_DIRECTIONS,
-    BlendingSettings,
     DirectionSettings,
     EncodingSettings,
     LinearModelSettings,
@@ -153,11 +152,6 @@ def published_settings(preview_resolution, swept):
                          jitter=0.3, preview_share=0.8, origin=guess),
         TuningSettings(steps=100, lr=5e-3, noise_lr=0.1, levels=5, strength=1.4, features=0.3,
                        identity=0.3, origin=guess),
-        BlendingSettings(middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1,
-                         head_edge=0.2, holes=25, specks=13, margin=9, edge_blur=2.0, least=0.04,
-                         change_blur=3.0, mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0,
-                         like=0.5, stay=0.1, border_from=0.01, border_to=0.06, samples=2,
-                         origin=guess),
         LinearModelSettings(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200,
                             lambda_orthogonal=300, min_remaining=0.03, lambda_id=100, origin=guess),
         OptimizationSettings(steps=20, lr=0.05, lambda_l2=0.002, lambda_id=0.3, start=0.9, goal=2.0,

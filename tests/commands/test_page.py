@@ -124,7 +124,8 @@ def test_a_saved_photograph_says_that_its_face_was_changed(page, tmp_path, face_
     face, _ = own.edit(None, {"path": str(tmp_path / "mine.png")}, PROMPT, NEUTRAL, 4)
     saved = Image.open(own.save(face))
     assert saved.size == (120, 100) and saved.text["Description"] == (
-        f"A photograph whose face was changed by a neural network (avatars), edited by: {PROMPT}.")
+        "A photograph whose face was generated anew by a neural network (avatars), edited by: "
+        f"{PROMPT}.")
 
 
 def test_a_domain_without_samples_opens_with_a_random_face(domain, tmp_path):

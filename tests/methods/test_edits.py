@@ -113,7 +113,7 @@ def test_a_photograph_of_a_folder_says_that_its_face_was_changed(domain, tmp_pat
         assert picture.size == (120, 100) and picture.text["Source"] == "a.png"
         assert picture.text["Model"] == f"avatars. {domain.licence}"
         assert picture.text["Description"] == (
-            "A photograph whose face was changed by a neural network (avatars), edited by: "
+            "A photograph whose face was generated anew by a neural network (avatars), edited by: "
             "a person with glasses.")
 
 

@@ -79,7 +79,7 @@ def test_a_saved_photograph_says_that_its_face_was_changed(domain, tmp_path, fac
     sample, mine, grid = (Image.open(tmp_path / f"{name}.png") for name in (
         "a-person-with-glasses", "an-angry-person", "an-angry-person-linear-grid"))
     assert mine.size == (120, 100) and mine.text["Description"] == (
-        "A photograph whose face was changed by a neural network (avatars), edited by: "
+        "A photograph whose face was generated anew by a neural network (avatars), edited by: "
         "a person with glasses, an angry person.")
     for other in (sample, grid):
         assert other.text["Description"].startswith("Not a photograph: generated")

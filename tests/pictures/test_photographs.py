@@ -1,6 +1,5 @@
 """Photographs: a face is cut out, edited and put back; all else stays, bit for bit."""
 
-import json
 from dataclasses import asdict, replace
 from shutil import copy
 
@@ -10,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
-from toy import BLENDING
 
-from helpers.domains import DATA, EMBEDDED, align
+from helpers.domains import align
 from helpers.domains.align import cut_square
 from helpers.images import to_tensor
 from helpers.photographs import (
@@ -22,7 +20,7 @@ from helpers.photographs import (
     matched,
     open_photograph,
 )
-from helpers.settings import from_card
+from helpers.settings import FFHQ_BLENDING
 
 SIDE = 256
 
@@ -52,7 +50,7 @@ def disc(radius, at=(0.5, 0.55)):
 def test_without_an_edit_it_is_the_photograph_bit_for_bit(width):
     mine = photograph(width=width)
     drawn = (mine.image + 0.1 * torch.randn(mine.image.shape)).clamp(-1, 1)
-    for result in (mine.put_back(mine.image, BLENDING), mine.put_back(drawn, BLENDING, drawn)):
+    for result in (mine.put_back(mine.image), mine.put_back(drawn, drawn)):
         assert np.array_equal(np.asarray(result), np.asarray(mine.picture))
 
 
@@ -62,7 +60,7 @@ def test_an_edit_comes_back_where_it_was_cut_out(turn, width):
     """Cut out again, the photograph shows the edit; outside its square nothing is touched."""
     mine = photograph(turn, width)
     edited = (mine.image + 0.4 * disc(0.2)).clamp(-1, 1)
-    result = mine.put_back(edited, BLENDING)
+    result = mine.put_back(edited)
     again = to_tensor(cut_square(result, mine.corners, SIDE, print))
     middle = disc(0.15).bool().expand(1, 3, -1, -1)
     assert (again - edited).abs()[middle].max() < 0.05
@@ -77,7 +75,7 @@ def test_what_lies_outside_the_picture_is_left_out():
     mine = photograph()
     mine.corners = mine.corners - [330.0, 250.0]  # its middle at 90, 80
     edited = (mine.image + 0.5 * disc(0.3)).clamp(-1, 1)
-    result = mine.put_back(edited, BLENDING)
+    result = mine.put_back(edited)
     assert result.size == mine.picture.size
     assert np.asarray(result)[80, 90].astype(int).sum() > np.asarray(mine.picture)[80, 90].sum()
 
@@ -86,21 +84,23 @@ def test_what_an_edit_shifts_behind_the_head_is_not_put_back():
     face = 0.12 * disc(0.05).expand(1, 3, -1, -1)
     away = disc(0.04, at=(0.1, 0.1)).expand(1, 3, -1, -1)
     hair = disc(0.12, at=(0.14, 0.14))  # where a head was read
-    assert change_mask(face, BLENDING).max() > 0.9 and change_mask(away, BLENDING).max() == 0
-    assert change_mask(face, BLENDING, hair).max() == 0
-    assert change_mask(away, BLENDING, hair).max() > 0.9
-    everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE), BLENDING)
+    assert change_mask(face, FFHQ_BLENDING).max() > 0.9
+    assert change_mask(away, FFHQ_BLENDING).max() == 0
+    assert change_mask(face, FFHQ_BLENDING, hair).max() == 0
+    assert change_mask(away, FFHQ_BLENDING, hair).max() > 0.9
+    everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE), FFHQ_BLENDING)
     edge = torch.cat([everywhere[..., 0, :], everywhere[..., -1, :], everywhere[..., 0]], dim=-1)
     assert edge.max() == 0 and everywhere[0, 0, 128, 128] > 0.999
 
 
 def test_a_head_is_solid_and_without_specks():
     ring = disc(0.3) - disc(0.03) + disc(0.015, at=(0.1, 0.1))
-    mask = head_mask(BLENDING, ring)
+    mask = head_mask(FFHQ_BLENDING, ring)
     assert mask.shape == (1, 1, 256, 256) and mask[0, 0, 140, 128] > 0.99
     assert mask[0, 0, :60, :40].max() < 0.01 and mask[0, 0, 140, 206] > 0.5  # a little larger
     small = avg_pool2d(disc(0.3), 4)  # as it is read, at 64 px
-    assert (head_mask(BLENDING, small) - head_mask(BLENDING, disc(0.3))).abs().mean() < 0.02
+    read = head_mask(FFHQ_BLENDING, small)
+    assert (read - head_mask(FFHQ_BLENDING, disc(0.3))).abs().mean() < 0.02
 
 
 def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
@@ -108,16 +108,16 @@ def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     middle it is. What differs by much outside is another thing, and moves nothing."""
     image = torch.zeros(1, 3, SIDE, SIDE)
     mask = disc(0.35)
-    result = matched(image + 0.2, image, mask, BLENDING)
+    result = matched(image + 0.2, image, mask, FFHQ_BLENDING)
     assert result[0, 0, 140, 128] > 0.19 and result[0, 0, 140, 128 + 88].abs() < 0.12
-    assert (matched(image + 0.8, image, mask, BLENDING) - 0.8).abs().max() < 1e-6
-    assert torch.equal(matched(image, image, mask, BLENDING), image)
+    assert (matched(image + 0.8, image, mask, FFHQ_BLENDING) - 0.8).abs().max() < 1e-6
+    assert torch.equal(matched(image, image, mask, FFHQ_BLENDING), image)
 
 
 def test_other_sizes_are_refused():
     mine = photograph()
     with pytest.raises(ValueError, match=r"must be \[1, 3, 256, 256\]"):
-        mine.put_back(torch.zeros(1, 3, 128, 128), BLENDING)
+        mine.put_back(torch.zeros(1, 3, 128, 128))
 
 
 def blended(settings):
@@ -127,24 +127,16 @@ def blended(settings):
     change = interpolate(torch.randn(1, 3, 9, 9, generator=noise), SIDE, mode="bicubic")
     edited = (mine.image + 0.2 * change).clamp(-1, 1)
     head = disc(0.5, (0.6, 0.6)) - disc(0.055, (0.5, 0.6)) + disc(0.042, (0.1, 0.1))
-    return [np.asarray(mine.put_back(edited, settings, head=read))[270:390, 360:480]
+    return [np.asarray(mine.put_back(edited, head=read, settings=settings))[270:390, 360:480]
             for read in (None, avg_pool2d(head, 4))]
 
 
 def test_every_setting_counts():
-    usual = blended(BLENDING)
-    for name, value in asdict(BLENDING).items():
+    usual = blended(FFHQ_BLENDING)
+    for name, value in asdict(FFHQ_BLENDING).items():
         if name != "origin":
             other = value + 6 if isinstance(value, int) else 1.4 * value
-            assert not np.array_equal(blended(replace(BLENDING, **{name: other})), usual), name
-
-
-def test_every_domain_blends_alike():
-    for name in EMBEDDED:
-        card = json.loads((DATA / name / "domain.json").read_text("utf-8"))
-        mine = from_card(card["settings"]).blending
-        assert set(mine.origin) == set(card["settings"]["blending"])
-        assert asdict(mine) | {"origin": None} == asdict(BLENDING) | {"origin": None}
+            assert not np.array_equal(blended(replace(FFHQ_BLENDING, **{name: other})), usual), name
 
 
 def test_a_photograph_of_a_person(tmp_path, monkeypatch):
@@ -161,7 +153,7 @@ def test_a_photograph_of_a_person(tmp_path, monkeypatch):
     other = open_photograph(turned, SIDE, said.append)
     assert "upside down" in said[0]
     assert avg_pool2d(other.image - mine.image, 8).abs().mean() < 0.05
-    result = other.put_back((other.image + disc(0.2)).clamp(-1, 1), BLENDING, other.image)
+    result = other.put_back((other.image + disc(0.2)).clamp(-1, 1), other.image)
     assert result.size == (512, 600)
     changed = (np.asarray(result) != np.asarray(other.picture)).any(axis=-1)
     y, x = changed.nonzero()
