@@ -114,7 +114,7 @@ def edit_folder(domain, source, target, edits, say=print):
             continue
         try:
             result = edit_picture(domain, path, edits, say)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # the last kind is dlib's and torch's
             say(f"Skipped: {error}")
             skipped.append(path.name)
             continue

@@ -102,7 +102,8 @@ def test_a_folder_is_edited_and_what_is_no_picture_is_named(domain, tmp_path, qu
         edit_folder(domain, source, source, [])
 
 
-def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, monkeypatch, error):
     source, said = tmp_path / "in", []
     source.mkdir()
     for name in ("a.png", "b.png", "c.png"):
@@ -110,7 +111,7 @@ def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, mon
 
     def failing(path, *options):
         if path.name == "b.png":
-            raise OSError("the disk does not answer")
+            raise error("the disk does not answer")
         return torch.zeros(1, 3, 32, 32)
 
     monkeypatch.setattr(photographs, "open_image", failing)
