@@ -127,7 +127,7 @@ def edit_folder(domain, source, target, edits, say=print):
         try:
             learnt = learn_picture(domain, path, say)
             result = edit_picture(domain, learnt, edits)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # the last kind is dlib's and torch's
             say(f"Skipped: {error}")
             skipped.append(path.name)
             continue

@@ -141,7 +141,7 @@ def training_latents(domain, source=None, *, seed=0, say=print):
         try:
             picture = images.open_image(path, domain.generator.resolution, silent, domain.align)
             pictures.append(picture)
-        except (ValueError, OSError):
+        except (ValueError, OSError, RuntimeError):  # the last kind is dlib's
             skipped.append(path.name)
     if skipped:
         more = " ..." if len(skipped) > 5 else ""

@@ -53,7 +53,8 @@ def face_landmarks(picture, say=print, face=1):
     """
     detector, predictor = _dlib().get_frontal_face_detector(), _predictor(str(fetch(LANDMARKS)))
     scale = min(1, DETECT_AT / max(picture.size))
-    small = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BOX)
+    sides = [max(2, round(side * scale)) for side in picture.size]  # dlib takes no line of pixels
+    small = picture.resize(sides, Image.Resampling.BOX)
     for turns in range(4):  # quarters, to the left
         pixels = np.ascontiguousarray(np.rot90(np.asarray(small), turns))  # [H, W, 3]
         faces = sorted(detector(pixels, 1), key=lambda box: box.area(), reverse=True)

@@ -92,6 +92,13 @@ def test_no_face_and_several_faces_get_one_sentence(photograph):
             face_landmarks(pair, said.append, face)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_a_line_of_pixels_shows_no_face(photograph, size):
+    """Nor does dlib take such a picture."""
+    with pytest.raises(ValueError, match="No face was found"):
+        open_image(jpeg(Image.new("RGB", size)), 64, align=True)
+
+
 def test_a_face_that_is_small_or_partly_outside_gets_one_sentence(photograph):
     for picture, why in ((photograph.resize((128, 150)), "The face is [3-5]. pixels wide"),
                          (photograph.crop((240, 0, 512, 600)), "partly outside"),

@@ -559,8 +559,11 @@ def test_a_lost_drive_is_named(tmp_path, monkeypatch, generator):
     monkeypatch.setattr("pathlib.Path.read_bytes", lost)
     monkeypatch.setattr("pathlib.Path.open", lost)
     monkeypatch.setattr("torch.load", lost)
+    monkeypatch.setattr("numpy.load", lost)
+    monkeypatch.setattr("zipfile.ZipFile.getinfo", lost)
     for read, name in ((read_safetensors, "a.safetensors"), (load_generator, "a.safetensors"),
-                       (read_torch, "a.pt")):
+                       (read_torch, "a.pt"), (read_array, "a.npy"),
+                       (lambda path: read_members(path, ["a"]), "a.pt")):
         with pytest.raises(OSError, match=f"{name} cannot be read .*drive is not connected"):
             read(tmp_path / name)
 

@@ -117,7 +117,8 @@ def test_a_photograph_of_a_folder_says_that_its_face_was_changed(domain, tmp_pat
             "a person with glasses.")
 
 
-def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, monkeypatch, error):
     source, said = tmp_path / "in", []
     source.mkdir()
     for name in ("a.png", "b.png", "c.png"):
@@ -125,7 +126,7 @@ def test_a_folder_goes_on_after_any_picture_that_fails(toy, tmp_path, quick, mon
 
     def failing(path, *options):
         if path.name == "b.png":
-            raise OSError("the disk does not answer")
+            raise error("the disk does not answer")
         return torch.zeros(1, 3, 32, 32)
 
     monkeypatch.setattr(photographs, "open_image", failing)

@@ -14,7 +14,7 @@ from toy import random, toy_domain
 
 from helpers.domains import load_domain
 from helpers.fused_ops import HalfPrecision
-from helpers.inversion import invert
+from helpers.inversion import invert, tune_generator
 from helpers.latents import random_w_plus
 from helpers.losses import text_direction
 from helpers.methods.directions import (
@@ -34,7 +34,8 @@ METHODS = ("linear", "sweep", "gradient")
 CALLS = ("encode_text", "encode_image", "w_space", "swept_directions", "text_direction",
          "linear_model", "style_statistics", "derivative_lengths", "channel_relevance",
          "global_direction", "alpha_for", "sweep", "optimize_latent", "optimize_latent, paper",
-         "new_mapper", "apply_mapper", "train_mapper", "train_mapper, paper", "invert")
+         "new_mapper", "apply_mapper", "train_mapper", "train_mapper, paper", "invert",
+         "tune_generator")
 
 
 def fresh_toy():
@@ -87,6 +88,9 @@ def make(call, domain, steps=2):
         latents = random_w_plus(domain, 12, seed=2)
         mapper, _ = train_mapper(domain, PROMPT, latents, objective=objective, steps=steps)
         return list(mapper.state_dict().values())
+    if call == "tune_generator":
+        tuned = tune_generator(domain, image[:1], w_plus[:1], steps=steps)
+        return list(tuned.generator.state_dict().values())
     return [invert(domain, image, steps=steps)[0]]
 
 

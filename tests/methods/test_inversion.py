@@ -243,6 +243,19 @@ def test_a_tuned_generator_draws_the_picture_and_the_first_stays(toy):
     assert torch.equal(tuned.generator.styles(w_plus), toy.generator.styles(w_plus))
 
 
+def test_each_loss_of_a_tuning_by_hand(toy):
+    """On three levels of the pyramid, as its settings say; an inversion has four."""
+    w_plus, states = random_w_plus(toy, 1, seed=2), []
+    image = (toy.generator(w_plus) * 0.8 + 0.1).clamp(-1, 1)
+    tune_generator(toy, image, w_plus, callback=states.append)
+    for state in states:
+        drawn = state["image"]
+        features = 1 - (toy.clip(drawn) * toy.clip(image)).sum(dim=1)
+        expected = pyramid_distance(drawn, image, levels=3) + 0.3 * features
+        assert state["loss"] == pytest.approx(expected.item(), rel=1e-3)
+    assert len(states) == 6
+
+
 def test_tuning_returns_the_best_and_stops_when_it_is_told_to(toy):
     """With steps so long that the last is none of the better ones."""
     w_plus, drawn, losses = random_w_plus(toy, 1, seed=2), [], []

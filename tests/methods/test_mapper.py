@@ -125,6 +125,19 @@ def test_each_loss_of_the_paper_by_hand():
     assert min(watched.history["identity"]) > 0
 
 
+@pytest.mark.parametrize("objective", ["ours", "paper"])
+@pytest.mark.parametrize("name,loss", [("lambda_l2", "latent"), ("lambda_id", "identity")])
+def test_steps_follow_each_price(toy, objective, name, loss):
+    """It is part of the gradient, and not of the reported sum alone."""
+    usual = SETTINGS.mapper if objective == "ours" else replace(PAPER_MAPPER, batch=2)
+    latents, found = random_w_plus(toy, 12, seed=8), []
+    for weight in (1e-3, 10):
+        settings = replace(usual, lr=4.0, steps=50, **{name: weight})
+        _, history = train_mapper(toy, PROMPT, latents, objective=objective, settings=settings)
+        found.append(sum(history[loss][-10:]) / weight)
+    assert found[1] < 0.7 * found[0]
+
+
 def test_held_out_latents_are_not_trained_on_and_batches_differ():
     found = []
     for seed in (5, 6):

@@ -127,6 +127,18 @@ def test_what_is_given_replaces_a_setting(toy, objective):
     assert history["latent"] == history["identity"] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("objective", ["ours", "paper"])
+@pytest.mark.parametrize("name,loss", [("lambda_l2", "latent"), ("lambda_id", "identity")])
+def test_steps_follow_each_price(toy, objective, name, loss):
+    """It is part of the gradient, and not of the reported sum alone."""
+    source, found = random_w_plus(toy, 2, seed=8), []
+    for weight in (1e-3, 10):
+        _, history = optimize_latent(toy, source, PROMPT, objective=objective, steps=40,
+                                     **{name: weight})
+        found.append(history[loss][-1] / weight)
+    assert found[1] < 0.2 * found[0]
+
+
 def test_the_optimization_lowers_its_loss_and_repeats_itself(domain, faces):
     first, history = optimize_latent(domain, faces[:2], PROMPT, steps=20)
     second, _ = optimize_latent(domain, faces[:2], PROMPT, steps=20)

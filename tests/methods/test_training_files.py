@@ -96,6 +96,21 @@ def test_training_latents_of_a_folder(domain, tmp_path, monkeypatch):
         training_latents(domain, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_any_picture_of_a_training_folder_may_fail(toy, tmp_path, monkeypatch, error):
+    def failing(path, *options):
+        if path.name == "b.png":
+            raise error("odd")
+        return -torch.ones(1, 3, 32, 32)
+
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).touch()
+    said = []
+    monkeypatch.setattr("helpers.images.open_image", failing)
+    assert len(training_latents(toy, tmp_path, say=said.append)) == 2
+    assert said == ["Skipped 1 files that cannot be used: b.png", "Encoding 2 pictures."]
+
+
 def test_training_latents_of_an_array(domain, tmp_path):
     np.save(tmp_path / "w.npy", np.zeros((5, 10, 128), np.float32))
     assert training_latents(domain, tmp_path / "w.npy").shape == (5, 10, 128)

@@ -13,7 +13,7 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from ...mobile_stylegan import MobileGenerator
 from .builder import fill_generator, set_mean_w
-from .safetensors_files import fill, first_line, read_safetensors
+from .safetensors_files import fill, first_line, lost_drive, read_safetensors
 from .torch_files import Refused
 
 MAX_FLOATS = 2**26  # numbers in one file: ten times what is needed
@@ -24,7 +24,8 @@ NETWORKS = ("random_face/data/MappingNetwork", "random_face/data/SynthesisNetwor
 def read_members(path, names, limit=200_000_000):
     """{name: bytes} of some files in a zip, such as a wheel.
 
-    Raises: ValueError if one is missing, damaged or encrypted, or if they unpack to over `limit`.
+    Raises: ValueError if one is missing, damaged or encrypted, or if they unpack to over `limit`;
+        OSError for a lost drive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -39,6 +40,9 @@ def read_members(path, names, limit=200_000_000):
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile has many kinds for a damaged file
+        lost = lost_drive(path, error)
+        if lost:
+            raise lost from None
         raise ValueError(f"{path} cannot be read ({first_line(error)}): "
                          "delete it and fetch it again.") from None
 

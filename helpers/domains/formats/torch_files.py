@@ -56,7 +56,8 @@ def read_torch(path):
 def read_array(path):
     """A .npy file of numbers as a fp32 tensor of its shape.
 
-    Raises: ValueError, in one sentence, if it is damaged or holds something else.
+    Raises: ValueError, in one sentence, if it is damaged or holds something else; OSError for a
+        lost drive.
     """
     try:
         # Mapped, so that a header cannot claim more memory than the file has.
@@ -69,5 +70,8 @@ def read_array(path):
     except FileNotFoundError:
         raise
     except Exception as error:  # numpy has many kinds for a damaged file
+        lost = lost_drive(path, error)
+        if lost:
+            raise lost from None
         raise ValueError(f"{path} is not a whole .npy file of numbers ({first_line(error)}).") \
             from None
