@@ -1,5 +1,5 @@
-"""`load_domain`: the networks of faces and avatars lie in data/, what is published is fetched once
-(download.py)."""
+"""`load_domain`: the networks of faces, avatars and cats lie in data/, what is published is fetched
+once (download.py)."""
 
 import hashlib
 import json
@@ -24,7 +24,8 @@ from .formats.safetensors_files import fill, first_line, read_safetensors, save_
 from .formats.torch_files import read_torch
 from .published import CLIPS, IDENTITY, PUBLISHED, RANDOM_FACE, published_settings
 
-EMBEDDED = ("faces", "avatars")  # their networks lie in data/, all but the generator of the faces
+# Their networks lie in data/, all but the generator of the faces.
+EMBEDDED = ("faces", "avatars", "cats")
 
 
 @torch.inference_mode(False)  # weights made in inference mode would break every later gradient
@@ -32,12 +33,12 @@ def load_domain(name=None, device=None, clip=None):
     """Load a domain by name; what is not here is fetched.
 
     Args:
-        name: "faces", "avatars", or one of `PUBLISHED`; or the `Path` of a folder that a recipe
-            of data/ wrote. Without one, the environment variable STYLECLIP_DOMAIN decides; else
+        name: one of `EMBEDDED` or `PUBLISHED`; or the `Path` of a folder that a recipe of data/
+            wrote. Without one, the environment variable STYLECLIP_DOMAIN decides; else
             faces; else, where their generator cannot be fetched, avatars.
         device: "cpu" or "cuda"; without one, the GPU if there is one that works.
-        clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with faces
-            and avatars. Without one, these take their own, with which everything was measured, and
+        clip: which of OpenAI's (`CLIPS`) to take, or "its own", the small one that comes with
+            `EMBEDDED`. Without one, these take their own, with which everything was measured, and
             published domains take ViT-B/32.
 
     Returns: a `Domain`.
@@ -227,7 +228,7 @@ def _load_embedded(folder, device, clip_name=None):
         align=card.get("align", False), preview_resolution=preview_resolution, settings=None,
         keep_defaults=_keep_defaults(card),
         prompt_targets=_tuples(card, "prompt_targets"), entangled=_tuples(card, "entangled"),
-        occluded_by=_tuples(card, "occluded_by"),
+        occluded_by=_tuples(card, "occluded_by"), compounds=card.get("compounds", {}),
         samples=tuple(sorted((folder / "samples").glob("*.*g"))))
     domain.sample_latents = _sample_latents(folder / "samples" / "latents.safetensors", domain)
     if clip_name is None:
@@ -244,8 +245,7 @@ def _load_embedded(folder, device, clip_name=None):
         domain.clip_name = domain.clip_fingerprint = clip_name
         guesses = published_settings(preview_resolution, swept=False)
         tuned = from_card(card["settings"])  # these hardly depend on CLIP
-        domain.settings = replace(guesses, encoding=tuned.encoding, tuning=tuned.tuning,
-                                  blending=tuned.blending)
+        domain.settings = replace(guesses, encoding=tuned.encoding, tuning=tuned.tuning)
     return domain
 
 

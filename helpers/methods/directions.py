@@ -148,7 +148,7 @@ def sweep_relevance(domain, direction):
 def score_gradients(domain, s, direction):
     """d<E(G(s)), direction>/ds [N, S] for each image; direction [1, D], or [N, D]."""
     gradients = []
-    for part, along in zip(s.split(8), direction.expand(len(s), -1).split(8)):
+    for part, along in zip(s.split(8), direction.expand(len(s), -1).clone().split(8)):
         part = part.clone().requires_grad_(True)
         image = domain.generator.synthesize(part, resolution=domain.preview_resolution)
         score = (domain.clip.encode_image(image) * along).sum()

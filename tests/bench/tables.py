@@ -127,14 +127,31 @@ def faces_floor():
     return markdown(["change", "identity", "all readings", "sure ones"], rows)
 
 
-def avatars_quality():
-    """Each method on the avatars' samples: the mean over the prompts, and the worst one."""
-    rows = []
-    for name, found in load("avatars_quality")["methods"].items():
-        prompts = sorted(found.get("prompts", {}).items(), key=lambda item: item[1]["there"])
-        worst = f"{counts(prompts[0][1])}, {prompts[0][0]}" if prompts else None
-        rows.append([name, counts(found), worst])
-    return markdown(["method", "mean of ten prompts", "worst prompt"], rows)
+def worlds_quality():
+    """Each method on drawn avatars and cats: the mean over the prompts, the worst one, and the mean
+    over words that no caption contains."""
+    worlds, rows = ("avatars", "cats"), []
+    counted = {name: load(f"{name}_quality")["methods"] for name in worlds}
+    for method in counted["avatars"]:
+        row = [method]
+        for name in worlds:
+            found = counted[name].get(method)
+            row += [counts(found), worst_of(found)] if found else [None, None]
+        rows.append(row)
+    unseen = {name: load(f"{name}_words")["methods"] for name in worlds}
+    for method in unseen["avatars"]:
+        row = [f"{method}, unseen words"]
+        for name in worlds:
+            found = unseen[name][method]
+            row += [counts(found), worst_of(found)]
+        rows.append(row)
+    return markdown(["method", "avatars", "worst prompt", "cats", "worst prompt"], rows)
+
+
+def worst_of(found):
+    """The counts of the prompt of a method that was there least often, and the prompt."""
+    prompt, counted = min(found["prompts"].items(), key=lambda item: item[1]["there"])
+    return f"{counts(counted)}, {prompt}"
 
 
 def originals():
@@ -327,8 +344,8 @@ def table(name):
         return keep()
     if name == "photographs":
         return photographs()
-    if name == "avatars_quality":
-        return avatars_quality()
+    if name == "worlds_quality":
+        return worlds_quality()
     if name == "originals":
         return originals()
     if name == "authors":

@@ -180,9 +180,9 @@ CLIPS["ViT-B/32"] = (replace(CLIPS["ViT-B/32"][0], sha256=None),)"""
 
 
 @pytest.fixture(scope="module")
-def photographs(domain, tmp_path_factory):
+def in_short(domain, tmp_path_factory):
     """A folder with the notebooks in short; a cache with the avatars' networks as "afhqwild"."""
-    folder = tmp_path_factory.mktemp("photographs")
+    folder = tmp_path_factory.mktemp("in_short")
     for name in ("notebooks", "cache", "cache/settings"):
         (folder / name).mkdir()
     for name in ("helpers", "data"):
@@ -202,22 +202,25 @@ def photographs(domain, tmp_path_factory):
     pickled = nvidia_pickle(nvidia_state(domain.generator),
                             mapping_lr=domain.generator.config["mapping_lr"])
     (cache / "afhqwild.pkl").write_bytes(pickled)
-    (cache / "settings" / "afhqwild--ViT-B-32.json").write_text(json.dumps(FEW_STEPS))
+    for name in ("afhqwild--ViT-B-32", "cats--its-own"):
+        (cache / "settings" / f"{name}.json").write_text(json.dumps(FEW_STEPS))
     return folder
 
 
+@pytest.mark.parametrize("domain_name", ["afhqwild", "cats"])
 @pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
-def test_runs_on_photographs(name, photographs):
-    """Every cell on a published domain, without identity network, classifier, samples or sweep.
+def test_runs_where_there_are_no_people(name, domain_name, in_short):
+    """Every cell on a published domain without classifier, samples or sweep, and on the cats; both
+    have no identity network.
 
     (As avatars, with all steps and the solutions, `make test` runs the notebooks in nbval.)
     """
-    content = nbformat.read(photographs / "notebooks" / name, as_version=4)
+    content = nbformat.read(in_short / "notebooks" / name, as_version=4)
     client = NotebookClient(content, timeout=300, kernel_name="python3",
-                            resources={"metadata": {"path": photographs / "notebooks"}})
+                            resources={"metadata": {"path": in_short / "notebooks"}})
     with open(os.devnull, "w") as nowhere:
         client.execute(stderr=nowhere, env=os.environ | {
-            "STYLECLIP_CACHE": str(photographs / "cache"), "STYLECLIP_DOMAIN": "afhqwild"})
+            "STYLECLIP_CACHE": str(in_short / "cache"), "STYLECLIP_DOMAIN": domain_name})
     text = "".join(output.get("text", "") for output in outputs_of(content))
-    assert "Domain: afhqwild" in text and "No identity network" in text
+    assert f"Domain: {domain_name}" in text and "No identity network" in text
     assert "in short" in text  # as the settings that the notebook prints say of themselves

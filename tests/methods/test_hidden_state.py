@@ -22,6 +22,7 @@ from helpers.methods.directions import (
     channel_relevance,
     derivative_lengths,
     global_direction,
+    gradient_relevance,
     style_statistics,
     sweep,
 )
@@ -32,10 +33,10 @@ from helpers.methods.optimization import optimize_latent
 PROMPT = "a person with glasses"
 METHODS = ("linear", "sweep", "gradient")
 CALLS = ("encode_text", "encode_image", "w_space", "swept_directions", "text_direction",
-         "linear_model", "style_statistics", "derivative_lengths", "channel_relevance",
-         "global_direction", "alpha_for", "sweep", "optimize_latent", "optimize_latent, paper",
-         "new_mapper", "apply_mapper", "train_mapper", "train_mapper, paper", "invert",
-         "tune_generator")
+         "linear_model", "style_statistics", "derivative_lengths", "gradient_relevance",
+         "channel_relevance", "global_direction", "alpha_for", "sweep", "optimize_latent",
+         "optimize_latent, paper", "new_mapper", "apply_mapper", "train_mapper",
+         "train_mapper, paper", "invert", "tune_generator")
 
 
 def fresh_toy():
@@ -69,6 +70,8 @@ def make(call, domain, steps=2):
         return list(style_statistics(domain))
     if call == "derivative_lengths":
         return [derivative_lengths(domain)]
+    if call == "gradient_relevance":
+        return [gradient_relevance(domain, direction)]
     if call == "channel_relevance":
         return [channel_relevance(domain, domain.neutral, PROMPT, method) for method in METHODS]
     if call == "global_direction":
