@@ -65,7 +65,8 @@ def load_tuned(path, domain):
 
 
 def mapper_path(domain, prompt, folder=None, objective="ours", keep=None):
-    """Where the mapper of a prompt lies: in `folder`, or among those that come with the domain.
+    """Where the mapper of a prompt lies: in `folder`, under the domain's name, or among those that
+    come with the domain.
 
     Part of the name is a hash of the whole prompt and of what the mapper keeps, where that is not
     the domain's own, so that two mappers never share a file.
@@ -77,7 +78,9 @@ def mapper_path(domain, prompt, folder=None, objective="ours", keep=None):
         asked += f", keep: {kept}"
     words = re.sub(r"[^\w]+", "-", prompt)[:60].strip("-")
     name = f"{words}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
-    return Path(folder or DATA / domain.name / "mappers") / f"{name}.safetensors"
+    if folder is None:
+        return DATA / domain.name / "mappers" / f"{name}.safetensors"
+    return Path(folder) / f"{domain.name}-{name}.safetensors"
 
 
 def find_mapper(domain, prompt, objective="ours", keep=None):

@@ -142,16 +142,16 @@ def worlds_quality():
     for method in unseen["avatars"]:
         row = [f"{method}, unseen words"]
         for name in worlds:
-            found = unseen[name][method]
-            row += [counts(found), worst_of(found)]
+            row += [counts(unseen[name][method]), None]
         rows.append(row)
     return markdown(["method", "avatars", "worst prompt", "cats", "worst prompt"], rows)
 
 
 def worst_of(found):
-    """The counts of the prompt of a method that was there least often, and the prompt."""
+    """The counts of the prompt of a method that was there least often, and what it asks for."""
     prompt, counted = min(found["prompts"].items(), key=lambda item: item[1]["there"])
-    return f"{counts(counted)}, {prompt}"
+    asked = prompt.rpartition(" with ")[2].removeprefix("a ").removesuffix(" person")
+    return f"{counts(counted)} {asked.removesuffix(' cat')}"
 
 
 def originals():
