@@ -127,7 +127,7 @@ class Photograph:
             drawn: what the generator draws without the edit, [1, 3, R, R]; without it, the face as
                 it was cut out.
             head: as of `head_mask`; nothing is put back beyond it.
-            settings: `BlendingSettings`, of a domain: `domain.settings.blending`.
+            settings: `BlendingSettings`.
         Raises: ValueError for images of another size.
         """
         drawn = self.image if drawn is None else drawn
@@ -226,7 +226,7 @@ class LearntPicture:
         head = self.head
         if head is not None:  # before the edit or after it: hair may have grown
             head = torch.maximum(head, self.head_of(s))
-        return self.photograph.put_back(image, self.drawn, head, self.domain.settings.blending)
+        return self.photograph.put_back(image, self.drawn, head)
 
 
 def learn_picture(domain, source, say=print, callback=None):

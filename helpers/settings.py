@@ -139,13 +139,6 @@ class DirectionSettings:
     origin: dict[str, str] = None
 
 
-FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
-    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, head_edge=0.2, holes=25,
-    specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5,
-    much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01, border_to=0.06, samples=2,
-    origin={"all": "by eye at 100 %: two portraits and two hard photographs, six edits each"})
-
-
 @dataclass(frozen=True)
 class Settings:
     """All settings of a domain."""
@@ -156,7 +149,6 @@ class Settings:
     optimization: OptimizationSettings
     mapper: MapperSettings
     directions: DirectionSettings
-    blending: BlendingSettings = FFHQ_BLENDING
 
 
 AUTHORS = "authors (script)"
@@ -170,19 +162,22 @@ PAPER_MAPPER = MapperSettings(
 PAPER_DIRECTIONS = DirectionSettings(
     method="sweep", alpha=4.1, threshold=0.15,
     origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
+FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
+    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, head_edge=0.2, holes=25,
+    specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5,
+    much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01, border_to=0.06, samples=2,
+    origin={"all": "by eye at 100 %: two portraits and two hard photographs, six edits each"})
 
 
 def from_card(card):
     """The `Settings` in a card.
 
     Args: card: {"optimization": {"steps": [60, "tuned on ..."], ...}, ...}, a value and its origin
-    each. It may leave out "blending", which depends on how FFHQ is aligned and not on a domain.
+        each.
     Raises: TypeError, KeyError for a card that lacks a setting or names an unknown one.
     """
     parts = {}
     for part in fields(Settings):
-        if part.name == "blending" and part.name not in card:
-            continue
         values = {name: value for name, (value, _) in card[part.name].items()}
         origin = {name: origin for name, (_, origin) in card[part.name].items()}
         parts[part.name] = part.type(**values, origin=origin)

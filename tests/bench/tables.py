@@ -132,7 +132,7 @@ def worlds_quality():
     over words that no caption contains."""
     worlds, rows = ("avatars", "cats"), []
     counted = {name: load(f"{name}_quality")["methods"] for name in worlds}
-    for method in counted["avatars"]:
+    for method in (*METHODS, *(name for name in counted["avatars"] if name not in METHODS)):
         row = [method]
         for name in worlds:
             found = counted[name].get(method)
@@ -150,7 +150,8 @@ def worlds_quality():
 def worst_of(found):
     """The counts of the prompt of a method that was there least often, and what it asks for."""
     prompt, counted = min(found["prompts"].items(), key=lambda item: item[1]["there"])
-    asked = prompt.rpartition(" with ")[2].removeprefix("a ").removesuffix(" person")
+    asked = prompt.rpartition(" with ")[2].removeprefix("a ").removeprefix("an ")
+    asked = asked.removesuffix(" person")
     return f"{counts(counted)} {asked.removesuffix(' cat')}"
 
 

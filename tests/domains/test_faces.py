@@ -180,7 +180,7 @@ def test_with_another_clip_the_methods_work_and_the_sweep_is_left_alone(faces_do
     assert other.linear_model_tensors is None
     assert not other.has_sweep() and faces_domain.has_sweep()
     assert other.settings.mapper.origin == {"all": "guess, as on faces"}
-    for part in ("encoding", "tuning", "blending"):  # these hardly depend on CLIP
+    for part in ("encoding", "tuning"):  # these hardly depend on CLIP
         assert getattr(other.settings, part) == getattr(faces_domain.settings, part)
     assert other.keep_defaults == faces_domain.keep_defaults
     few = replace(other.settings.linear_model, samples=24)
