@@ -53,6 +53,21 @@ def test_agrees_with_the_authors_relevance():
         assert (found - right[f"delta_s_{beta}"]).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("half", [None, torch.bfloat16])
+def test_clip_sees_a_sweep_in_half_precision_where_that_is_fast(toy, monkeypatch, half):
+    """Nowhere else: autocast without a type of ours would take its own."""
+    used, encode_image = [], toy.clip.encode_image
+
+    def encode(image):
+        used.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return encode_image(image)
+
+    monkeypatch.setattr(toy.clip, "encode_image", encode)
+    monkeypatch.setattr("helpers.methods.directions.half_type", lambda device: half)
+    channel_direction(toy, sweep_images(toy, 3), 0)
+    assert used == [half]
+
+
 def test_styles_are_measured_at_the_domains_truncation(toy):
     mean, std = style_statistics(toy)
     z = torch.randn(10_000, 4, generator=torch.Generator().manual_seed(123))

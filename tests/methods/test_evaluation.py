@@ -1,9 +1,15 @@
 """The measure of an edit, by a classifier whose readings are dictated."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from helpers.evaluation import Evaluation, evaluate_edit, summary
+from helpers.evaluation import UNSEEN, Evaluation, estimate_edit, evaluate_edit, summary
+from helpers.latents import random_w_plus
+from helpers.losses import augment, text_direction
+from helpers.methods.linear_model import linear_model
 
 ATTRIBUTES = {"glasses": ["none", "glasses", "sunglasses"], "hair": ["short", "long"],
               "hat": ["none", "cap", "hood"], "mouth": ["closed", "open"]}
@@ -91,3 +97,26 @@ def test_a_word_made_of_several_attributes_is_there_where_all_of_them_are(readin
     found = evaluate_edit(reading, before, after, "a smart person")
     assert found.there == [False, True] and set(found.kept) == {"hair", "mouth"}
     assert found.kept["mouth"] == [True, False]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_estimate_by_hand(toy, whole):
+    """The share of what was missing that CLIP sees now, and how alike the rest is, for four edits:
+    too little, enough, too much, and the wrong way."""
+    domain, prompt = replace(toy, identity=toy.identity if whole else None), toy.prompts[0]
+    model, d = linear_model(domain), text_direction(domain.clip, domain.neutral, prompt)
+    w_plus = random_w_plus(domain, 4, seed=1)
+    strength = torch.tensor([0.1, 1, 40, -1])[:, None, None]
+    before = domain.generator(w_plus)
+    after = domain.generator(w_plus + strength * domain.w_space.offset(model.step(d)))
+    old, new = (sum(domain.clip.encode_image(augment(image, seed)) for seed in UNSEEN) / len(UNSEEN)
+                for image in (before, after))
+    there = (new @ d - old @ d) / (model.margin(d) * model.remaining(d, before))
+    assert there[0] < 1 < there[2] and there[3] < 0  # both bounds are reached
+    if whole:
+        old, new = domain.identity(before), domain.identity(after)
+    else:
+        old, new = old - torch.outer(old @ d, d), new - torch.outer(new @ d, d)
+    found = estimate_edit(domain, before, after, prompt)
+    assert found[0] == pytest.approx(there.clamp(0, 1).mean().item(), abs=1e-4)
+    assert found[1] == pytest.approx(F.cosine_similarity(old, new).mean().item(), abs=1e-4)
