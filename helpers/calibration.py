@@ -17,8 +17,7 @@ from .domains.published import published_settings
 from .evaluation import estimate_edit, evaluate_edit
 from .latents import random_w_plus
 from .methods.directions import alpha_for, global_direction, style_statistics
-from .methods.linear_model import SEED as GALLERY_SEED
-from .methods.linear_model import fit_linear_model
+from .methods.linear_model import fit_linear_model, random_w
 from .methods.optimization import optimize_latent
 from .settings import changed
 from .training_state import check_same_run
@@ -54,7 +53,7 @@ CHOICES = (
     Choice("directions", "linear_model", "ridge", (50, 200, 800)),
     Choice("directions", "linear_model", "lambda_orthogonal", (100, 300, 1000)),
     Choice("directions", "directions", "channels", (1000, 3000, 6000)),
-    Choice("directions", "directions", "alpha", (2.2, 2.8, 3.4, 4.0, 4.6)),
+    Choice("directions", "directions", "match", (0.7, 0.85, 1.0, 1.15, 1.3)),
     Choice("optimization", "optimization", "start", (0.6, 0.9, 1.3)),
     Choice("optimization", "optimization", "goal", (1.3, 2.0, 2.7)),
     Choice("optimization", "optimization", "lambda_orthogonal", (0.02, 0.05, 0.15)),
@@ -94,8 +93,7 @@ def with_ridge(domain, fitted, ridge):
         M' = inv(V'V + r) V'X,   so V'X = (V'V + r) M' is known without the images
     """
     settings = domain.settings.linear_model
-    w = random_w_plus(domain, settings.samples, GALLERY_SEED, truncation=settings.psi)[:, 0]
-    v = domain.w_space.position(w, settings.axes)  # [N, K]
+    v = domain.w_space.position(random_w(domain), settings.axes)  # [N, K]
     v = v - v.mean(dim=0)
     covariance, one = v.T @ v, torch.eye(v.shape[1], device=v.device)  # [K, K]
     tensors = dict(fitted)

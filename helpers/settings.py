@@ -82,6 +82,7 @@ class LinearModelSettings:
     lambda_id: float = 0.0  # c2, weight of what changes the person for the identity network
     min_left: float = 0.0  # the least that may be left of a step that keeps a sentence,
     min_left_opposite: float = 0.0  # and one whose text direction points against the prompt's
+    least_match: float | None = None  # cosines that are fewer margins above average count as this
     origin: dict[str, str] = None
 
     def fits_as(self, other):
@@ -129,13 +130,15 @@ class DirectionSettings:
     """Method 3, `global_direction`. One of `threshold` and `channels` is None."""
 
     method: str  # "linear", "sweep" or "gradient"
-    alpha: float  # strength, in standard deviations of the strongest channel
+    alpha: float  # usual strength, in standard deviations of the strongest channel
     threshold: float | None = None  # the least relevance of a channel: beta in the paper
     channels: int | None = None  # or: how many are left in
     images: int = 100  # of a sweep
     gradient_images: int = 24  # of the gradient
-    keep_power: float = 1.0  # alpha is divided by what `keep` leaves of a step, to this power,
-    keep_most: float = 2.0  # but becomes at most so many times what it was
+    match: float = 1.0  # of an image with the sentence that is enough, in margins above average,
+    slack: float = 0.05  # or so much below its best match
+    alpha_most: float = 5.0  # up to this strength it is looked for,
+    tries: int = 6  # in so many steps
     origin: dict[str, str] = None
 
 

@@ -28,15 +28,34 @@ def linear_relevance(domain, direction, keep=None):
 
 @torch.no_grad()
 def alpha_for(domain, s, neutral, target, keep=None):
-    """alpha [N, 1] that suits each image's s [N, S]: the domain's, times what the image lacks, and
-    more where `keep` leaves less of the direction's effect."""
-    image = domain.generator.synthesize(s, resolution=domain.preview_resolution)
+    """alpha [N, 1] that suits each image's s [N, S]: the least that makes CLIP find what is asked.
+
+    `domain.settings.directions` says how many are tried, up to which, and which match is enough.
+    """
     settings, model = domain.settings.directions, linear_model(domain)
     direction = text_direction(domain.clip, neutral, target)  # [D]
-    kept = keep_directions(domain, neutral, target, keep)  # [C, D]
-    left = model.least_step(direction, kept)[1] / model.least_step(direction)[1]
-    more = (left**-settings.keep_power).clamp(max=settings.keep_most)
-    return settings.alpha * more * model.remaining(direction, image)[:, None]
+    delta_s = global_direction(domain, neutral, target, keep=keep)  # [S]
+    alphas = torch.linspace(0, settings.alpha_most, settings.tries + 1, device=s.device)
+    matches = []
+    for alpha in alphas:
+        image = domain.generator.synthesize(s + alpha * delta_s,
+                                            resolution=domain.preview_resolution)
+        matches.append(model.match(direction, image))
+        if (torch.stack(matches).amax(dim=0) >= settings.match + settings.slack).all():
+            break
+    return least_enough(alphas, torch.stack(matches), settings.match, settings.slack)[:, None]
+
+
+def least_enough(alphas, matches, enough, slack):
+    """The least alpha [N] at which a match [A, N] is enough, or within `slack` of the best: linear
+    between those that were tried."""
+    wanted = (matches.amax(dim=0) - slack).clamp(max=enough)  # [N]
+    # argmax of numbers that are all 0 or 1 is the first 1.
+    first = (matches >= wanted).int().argmax(dim=0)
+    before = (first - 1).clamp(min=0)
+    low, high = (matches.gather(0, i[None])[0] for i in (before, first))  # [N]
+    share = torch.where(first > before, (wanted - low) / (high - low), 0)
+    return alphas[before] + share * (alphas[first] - alphas[before])
 
 
 def style_statistics(domain):

@@ -26,11 +26,14 @@ class ClipMargin:
         best = cosine.topk(round(self.settings.share * len(cosine))).values
         return max((best.mean() - cosine.mean()).item(), 1e-3)
 
+    def match(self, direction, image):
+        """How much better than average each image [N, 3, R, R] matches d, in margins [N]."""
+        average = (self.features @ direction).mean()
+        return (self.clip.encode_image(image) @ direction - average) / self.margin(direction)
+
     def remaining(self, direction, image):
         """The share of the margin that each image [N, 3, R, R] still lacks [N], 1 at most."""
-        average = (self.features @ direction).mean()
-        match = self.clip.encode_image(image) @ direction - average  # [N]
-        return (1 - match / self.margin(direction)).clamp(self.settings.min_remaining, 1)
+        return (1 - self.match(direction, image)).clamp(self.settings.min_remaining, 1)
 
 
 def ridge_regression(v, vectors, ridge):
@@ -47,6 +50,13 @@ SEED = 77  # of the random images
 
 
 @torch.no_grad()
+def random_w(domain):
+    """w [N, w_dim] of the random images of a linear model."""
+    settings = domain.settings.linear_model
+    return random_w_plus(domain, settings.samples, SEED, truncation=settings.psi)[:, 0]
+
+
+@torch.no_grad()
 def fit_linear_model(domain):
     """What a `LinearModel` needs, computed from random images: {name: tensor}.
 
@@ -54,7 +64,7 @@ def fit_linear_model(domain):
     weigh the person, "identity model": P [E, K]. Faces and avatars bring these along.
     """
     settings, generator = domain.settings.linear_model, domain.generator
-    w = random_w_plus(domain, settings.samples, SEED, truncation=settings.psi)[:, 0]  # [N, w_dim]
+    w = random_w(domain)  # [N, w_dim]
     with_identity = settings.lambda_id > 0 and domain.identity is not None
     features, persons = [], []
     for part in w.split(20):
@@ -94,6 +104,18 @@ class LinearModel(ClipMargin):
         tensors = domain.linear_model_tensors or fit_linear_model(domain)
         super().__init__(domain.settings.linear_model, domain.clip, tensors["clip"])
         self.M, self.P = tensors["clip model"], tensors.get("identity model")  # [D, K], [E, K]
+        if self.settings.least_match is not None:
+            w = random_w(domain)[:len(self.features)]  # of the images that CLIP's vectors are of
+            self.v = domain.w_space.position(w, self.settings.axes)  # [N, K]
+
+    def slope(self, direction):
+        """b [K]: along which axes images come to match d. M'd, or with `least_match` the same
+        regression on a cosine that is that many margins above average at least."""
+        if self.settings.least_match is None:
+            return direction @ self.M
+        cosine = self.features @ direction  # [N]
+        least = cosine.mean() + self.settings.least_match * self.margin(direction)
+        return ridge_regression(self.v, cosine.clamp(min=least)[:, None], self.settings.ridge)[0]
 
     def least_step(self, direction, keep=None):
         """The step before it is scaled, v [K], and how far it moves CLIP along d, a'v."""
@@ -102,7 +124,7 @@ class LinearModel(ClipMargin):
         A = torch.eye(len(a), device=a.device) + self.settings.lambda_orthogonal * S.T @ S  # [K, K]
         if self.P is not None:
             A = A + self.settings.lambda_id * self.P.T @ self.P  # A = I + c1 S'S + c2 P'P
-        v = held_still(torch.linalg.solve(A, a), A, keep, self.M)  # inv(A) a
+        v = held_still(torch.linalg.solve(A, self.slope(direction)), A, keep, self.M)  # inv(A) b
         return v, (a @ v).clamp(min=1e-12)  # the neutral sentence asks for none
 
     def step(self, direction, keep=None):

@@ -99,8 +99,8 @@ class GlobalPanel(KeepPanel):
             return "move alpha"
         asked = self.chosen, prompt, neutral, keep, self.below
         if asked != self._suited:
-            alpha = alpha_for(self.domain, self._below(), neutral, prompt, keep).item()
-            alpha *= self.boost_of(self._below() + alpha * found)
+            own = self.chosen.learnt.domain if self.chosen.learnt else self.domain
+            alpha = alpha_for(own, self._below(), neutral, prompt, keep).item()
             self._suited, self._alpha, self.strength.value = asked, alpha, round(alpha, 1)
         return f"move alpha; about {self._alpha:.1f} suits this face"
 

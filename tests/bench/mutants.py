@@ -47,6 +47,10 @@ HARMLESS = {
         "a cosine is the same both ways",
     "helpers/methods/mapper.py: torch.random.fork_rng(devices=[]) -> torch.random.fork_rng()":
         "keeps the state of a GPU's random numbers too, of which none are drawn there",
+    "helpers/methods/mapper.py: Ranger(mapper.parameters(), lr=lr, betas=(0.95, 0.999), eps=1e-05, "
+    "k=6, alpha=0.5, use_gc=True, degenerated_to_sgd=True) -> Ranger(mapper.parameters(), lr=lr, "
+    "betas=(0.95, 0.999), eps=1e-05, alpha=0.5, use_gc=True, degenerated_to_sgd=True)":
+        "6 is the package's own k",
 }
 
 COMPARISONS = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,

@@ -22,7 +22,7 @@ from data.training import to_pixels
 from helpers.domains import DATA, load_domain
 from helpers.evaluation import evaluate_edit
 from helpers.images import labelled_grid, to_jpeg, to_pil, to_tensor
-from helpers.inversion import invert, tune_generator, tuned_strength
+from helpers.inversion import invert, tune_generator
 from helpers.latents import random_w_plus
 from helpers.methods.directions import alpha_for, global_direction
 from helpers.photographs import LearntPicture, learn_picture, open_photograph
@@ -107,10 +107,7 @@ def count_edits(domain, w_plus):
     for prompt in PROMPTS:
         direction = global_direction(domain, domain.neutral, prompt)
         alpha = alpha_for(domain, s, domain.neutral, prompt)
-        step = alpha * direction  # [1, S]
-        if domain.tuned_from:
-            step = step * tuned_strength(domain, s, s + step)
-        edited.append(s + step)
+        edited.append(s + alpha * direction)
         after = domain.generator.synthesize(edited[-1])
         found = evaluate_edit(domain, before, after, prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
@@ -153,9 +150,9 @@ def write_cover(domain, path):
     with torch.no_grad():
         s = domain.generator.styles(learnt.w_plus)  # [1, S]
         for prompt in COVER_PROMPTS:
-            step = alpha_for(learnt.domain, s, domain.neutral, prompt) * global_direction(
-                domain, domain.neutral, prompt)
-            pictures.append(learnt.picture(learnt.edited(s, s + step)))
+            alpha = alpha_for(learnt.domain, s, domain.neutral, prompt)
+            step = alpha * global_direction(domain, domain.neutral, prompt)
+            pictures.append(learnt.picture(s + step))
             titles.append(f'"{prompt}"')
     tiles = torch.cat([to_tensor(picture.resize((512, 512))) for picture in pictures])
     sheet = labelled_grid(tiles, [""], titles, 400)

@@ -20,7 +20,7 @@ from helpers.methods.linear_model import fit_linear_model
 from helpers.settings import changed
 
 FEW = (Choice("directions", "linear_model", "ridge", (50, 800)),
-       Choice("directions", "directions", "alpha", (0.1, 6.0)),
+       Choice("directions", "directions", "match", (0.1, 6.0)),
        Choice("optimization", "optimization", "goal", (0.2, 2.0)))
 
 
@@ -47,7 +47,7 @@ def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_pat
     said = capsys.readouterr().out
     assert "This takes about" in said and "minutes left" in said
     report = (tmp_path / "here" / "report.md").read_text("utf-8")
-    assert "| directions.alpha | 6.0 |" in report and "on fresh images" in report
+    assert "| directions.match | 6.0 |" in report and "on fresh images" in report
     assert (tmp_path / "here" / "edits.jpg").stat().st_size > 10_000
     path = settings_path("avatars", "its own")
     assert json.loads(path.read_text("utf-8")) == card and card
@@ -95,21 +95,21 @@ def test_a_calibration_of_another_clip_is_not_taken_up(quick, toy, tmp_path):
 
 def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch):
     """A gain that is chance changes nothing; more than enough of what was asked for is no gain."""
-    there = {0.1: 0.2, 6.0: 1.0, 3.4: 0.9}
+    there = {0.1: 0.2, 6.0: 1.0, 1.0: 0.9}
 
     def counts(domain, method, *given):
-        goal, alpha = domain.settings.optimization.goal, domain.settings.directions.alpha
+        goal, match = domain.settings.optimization.goal, domain.settings.directions.match
         if method == "optimization":
             return (0.5 if goal == 0.2 else 0.2), 0.5
-        return there.get(alpha, 0.85), 0.5
+        return there.get(match, 0.85), 0.5
 
     monkeypatch.setattr(calibration, "count_edit", counts)
     card, _ = search(Calibration(toy, tmp_path))
     assert card["optimization"]["goal"][0] == card["mapper"]["goal"][0] == 0.2
-    assert card["directions"]["alpha"][0] == 3.4 and card["linear_model"]["ridge"][0] == 200
+    assert card["directions"]["match"][0] == 1.0 and card["linear_model"]["ridge"][0] == 200
     monkeypatch.setattr(calibration, "ENOUGH", 1)
     card, _ = search(Calibration(toy, tmp_path))
-    assert card["directions"]["alpha"][0] == 6.0
+    assert card["directions"]["match"][0] == 6.0
 
 
 def test_the_authors_numbers_stay_with_their_sweep(quick, toy, tmp_path):

@@ -8,9 +8,13 @@ import torch
 from torch import nn
 
 from helpers.inversion import (
+    Descent,
     PictureLoss,
     RelativeChange,
     check_image,
+    invert,
+    maps_distance,
+    tune_generator,
     tuned_domain,
     tuned_strength,
 )
@@ -99,6 +103,40 @@ def test_each_part_of_a_picture_loss_has_its_weight(toy, image):
     assert all((loss > 1e-3).all() for loss in plain.values())
     for loss in PictureLoss(toy, settings, image)(image).values():
         torch.testing.assert_close(loss, torch.zeros(2), atol=1e-5, rtol=0)
+
+
+class Maps:
+    """Two feature maps of an image."""
+
+    def features(self, image):
+        return [image, image[..., ::2, ::2] + 1]
+
+
+def test_the_encoders_maps_have_their_weight(toy, image):
+    toy.encoder, other = Maps(), image.flip(3)
+    settings = replace(toy.settings.encoding, encoder_maps=3.0)
+    found = PictureLoss(toy, settings, image)(other)["encoder maps"]
+    distance = maps_distance(Maps().features(other), Maps().features(image))
+    torch.testing.assert_close(found, 3 * distance)
+    assert (found > 1e-3).all()
+
+
+@pytest.mark.parametrize("call", ["invert", "tune_generator"])
+def test_pictures_are_learned_with_a_short_memory_of_gradients(toy, image, monkeypatch, call):
+    """Adam's second beta is .99: a hundred steps are too few for its usual .999."""
+    found, w_plus = [], random_w_plus(toy, 1, seed=1)
+
+    class Watched(Descent):
+        def __init__(self, *given, **settings):
+            super().__init__(*given, **settings)
+            found.append(self.optimizer.param_groups[0]["betas"])
+
+    monkeypatch.setattr("helpers.inversion.Descent", Watched)
+    if call == "invert":
+        invert(toy, toy.generator(w_plus), steps=1)
+    else:
+        tune_generator(toy, toy.generator(w_plus), w_plus, steps=1)
+    assert set(found) == {(0.9, 0.99)}
 
 
 class Drawer:

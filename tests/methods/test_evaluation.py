@@ -6,7 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.evaluation import UNSEEN, Evaluation, estimate_edit, evaluate_edit, summary
+from helpers.evaluation import (
+    UNSEEN,
+    Evaluation,
+    estimate_edit,
+    evaluate_edit,
+    reading_aucs,
+    summary,
+)
 from helpers.latents import random_w_plus
 from helpers.losses import augment, text_direction
 from helpers.methods.linear_model import linear_model
@@ -74,8 +81,22 @@ def test_only_what_is_read_with_confidence_counts(reading):
 def test_a_summary_is_the_mean_over_prompts():
     one = Evaluation([True, False], {"hair": [True, True], "hat": [True, False], "age": []})
     two = Evaluation([True], {"hair": [False]})
-    assert one.unchanged == 0.75
+    assert one.unchanged == 0.75 and two.success == 1
     assert summary(iter([one, two])) == (0.75, 0.375)
+
+
+def test_readings_are_ranked_by_hand(reading, monkeypatch):
+    """CLIP ranks 7 images that show glasses or sunglasses against 6 that do not; too few show a
+    hood."""
+    reading.prompt_targets |= {"a person with a hood": ("hat", "hood")}
+    shown, match = [0, 1, 2, 1, 0, 0, 1, 2, 0, 1, 0, 2, 0], torch.arange(13) / 13
+    image = pictures(*[[choice, 0, 2 if i < 4 else 0, 0] for i, choice in enumerate(shown)])
+    direction = text_direction(reading.clip, reading.neutral, "a person with glasses")
+    monkeypatch.setattr(reading.clip, "encode_image", lambda _: match[:, None] * direction)
+    above = [match[i] > match[j] for i, one in enumerate(shown) if one
+             for j, other in enumerate(shown) if not other]
+    found = reading_aucs(reading, image)
+    assert found == {"a person with glasses": pytest.approx(sum(above).item() / len(above))}
 
 
 def test_an_unknown_prompt_is_refused(reading, toy):

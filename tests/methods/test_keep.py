@@ -259,17 +259,13 @@ def test_method_3_does_not_move_what_is_kept(toy, method):
 
 
 def test_alpha_grows_with_what_is_kept(toy):
-    s = toy.generator.styles(random_w_plus(toy, 3, seed=1))
+    """By what it takes for CLIP to see as much."""
+    toy.settings = settings_with(directions=dict(match=0.3, slack=0.0, alpha_most=8.0, tries=40))
+    s = toy.generator.styles(random_w_plus(toy, 30, seed=1))
     plain = alpha_for(toy, s, toy.neutral, PROMPT)
     kept = alpha_for(toy, s, toy.neutral, PROMPT, [KEPT])
-    model, direction, keep = model_of(toy)
-    left = model.least_step(direction, keep)[1] / model.least_step(direction)[1]
-    assert 0.5 < left < 0.999
-    torch.testing.assert_close(kept, plain / left)
-    with_settings = settings_with(directions=dict(keep_power=3.0, keep_most=1.2))
-    toy.settings = with_settings
-    torch.testing.assert_close(alpha_for(toy, s, toy.neutral, PROMPT, [KEPT]),
-                               plain * min(left**-3, torch.tensor(1.2)))
+    asked = (plain > 0) & (plain < 8)
+    assert asked.sum() > 5 and (kept[asked] > plain[asked]).all() and not kept[plain == 0].any()
 
 
 def test_a_kept_thing_does_not_come_along(domain):

@@ -86,6 +86,27 @@ def test_the_step_by_hand():
     assert not model_of(M).step(torch.zeros(2)).any()  # where no direction is asked for
 
 
+def test_cosines_below_the_least_match_count_as_this():
+    """A CLIP that sees w's first axis: of images below half a margin, only that they are."""
+    settings = replace(SETTINGS.linear_model, least_match=0.5, samples=400, ridge=5)
+    toy = toy_domain(settings=replace(SETTINGS, linear_model=settings))
+    model, d = LinearModel(toy), F.normalize(random(5, seed=3), dim=0)
+    cosine = model.features @ d
+    least = cosine.mean() + 0.5 * model.margin(d)
+    assert 0.02 < (cosine > least).float().mean() < 0.5
+    v = toy.w_space.position(random_w_plus(toy, 400, 77, truncation=0.8)[:, 0], 3)
+    v, y = v - v.mean(dim=0), torch.where(cosine > least, cosine, least)
+    slope = torch.linalg.solve(v.T @ v + 5 * torch.eye(3), v.T @ (y - y.mean()))
+    torch.testing.assert_close(model.slope(d), slope, atol=1e-5, rtol=1e-3)
+    step, plain = model.step(d), replace(settings, least_match=None)
+    assert (model.M @ step @ d).item() == pytest.approx(model.margin(d), rel=1e-4)
+    model.settings = plain
+    torch.testing.assert_close(model.slope(d), d @ model.M)
+    assert F.cosine_similarity(model.step(d), step, dim=0) < 0.9999
+    model.settings = replace(settings, least_match=-100.0)  # all cosines as they are
+    torch.testing.assert_close(model.slope(d), d @ model.M, atol=1e-5, rtol=1e-3)
+
+
 def test_the_step_moves_clip_by_the_margin_at_the_least_price():
     M, P, d = random(5, 3, seed=1), random(6, 3, seed=2), F.normalize(random(5, seed=3), dim=0)
     tensors = {"clip": F.normalize(random(60, 5, seed=4), dim=1), "clip model": M,

@@ -203,6 +203,15 @@ def test_the_best_is_returned_and_not_the_last():
     torch.testing.assert_close(watched.edited[:1], watched.looks[best], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("stop", "looks"), [(25, 2), (30, 3)])
+def test_a_run_that_is_stopped_is_looked_at_once_more_if_it_went_on(toy, stop, looks):
+    """After steps 0 and 25, and at the end."""
+    settings = replace(SETTINGS.mapper, steps=60)
+    _, history = train_mapper(toy, PROMPT, random_w_plus(toy, 12, seed=8), settings=settings,
+                              callback=lambda state: state["step"] == stop)
+    assert len(history["loss"]) == stop and len(history["held_out"]) == looks
+
+
 @pytest.mark.parametrize("objective,expected", [
     ("paper", [0.5] * 8), ("ours", [0.1] * 6 + [0.1 * 0.9698, 0.1 * 0.4132])])
 def test_learning_rates(toy, monkeypatch, objective, expected):
