@@ -219,8 +219,9 @@ def test_the_least_that_is_enough_by_hand():
     """Enough is reached between two strengths, at the first one, or by a leap; or it never is, and
     nearly the best lies in between, or before the end, or is there from the beginning."""
     alphas = torch.tensor([0.0, 2.0, 4.0])
-    matches = torch.tensor([[0.0, 1.2, 0.0, 0.1, 0.0, 0.2, -3.0], [0.5, 9.0, 1.0, 0.7, 0.5, 0.3, -4],
-                            [1.5, 0.0, 0.0, 0.3, 0.9, 0.25, -4]])
+    matches = torch.tensor([[0.0, 1.2, 0.0, 0.1, 0.0, 0.2, -3.0],
+                            [0.5, 9.0, 1.0, 0.7, 0.5, 0.3, -4.0],
+                            [1.5, 0.0, 0.0, 0.3, 0.9, 0.25, -4.0]])
     found = least_enough(alphas, matches, 1.0, 0.1)
     torch.testing.assert_close(found, torch.tensor([3.0, 0.0, 1.8, 5 / 3, 3.5, 0.0, 0.0]))
     found = least_enough(alphas, matches, 1.0, 0.0)
