@@ -129,7 +129,8 @@ class LinearModel(ClipMargin):
 
     def step(self, direction, keep=None):
         """The linear CLIP step [K]: of all v that move CLIP by the margin along d [D], and not
-        along the rows of `keep` [C, D], the v with the least |v|^2 + c1 |S v|^2 + c2 |P v|^2."""
+        along the rows of `keep` [C, D], the v with the least |v|^2 + c1 |S v|^2 + c2 |P v|^2, if
+        `slope` is M'd."""
         v, along = self.least_step(direction, keep)
         return v * self.margin(direction) / along
 
