@@ -96,6 +96,24 @@ def held_still(v, A, keep, M):
     return v - B @ torch.linalg.solve(Q, C @ v)
 
 
+def positions_of(domain, count):
+    """v [count, K] of the first random images, or None where the cosine is taken as it is."""
+    settings = domain.settings.linear_model
+    if settings.least_match is None:
+        return None
+    return domain.w_space.position(random_w(domain)[:count], settings.axes)
+
+
+def slope(model, direction):
+    """b [K]: along which axes images come to match d [D]. M'd, or with `least_match` the same
+    regression on a cosine that is that many margins above average at least."""
+    if model.v is None:
+        return direction @ model.M
+    cosine = model.features @ direction  # [N]
+    least = cosine.mean() + model.settings.least_match * model.margin(direction)
+    return ridge_regression(model.v, cosine.clamp(min=least)[:, None], model.settings.ridge)[0]
+
+
 class LinearModel(ClipMargin):
     """A linear model of CLIP in W: CLIP's vector moves by about M v when w moves by v [K] standard
     deviations along W's first K axes, and the identity network's by P v."""
@@ -104,18 +122,7 @@ class LinearModel(ClipMargin):
         tensors = domain.linear_model_tensors or fit_linear_model(domain)
         super().__init__(domain.settings.linear_model, domain.clip, tensors["clip"])
         self.M, self.P = tensors["clip model"], tensors.get("identity model")  # [D, K], [E, K]
-        if self.settings.least_match is not None:
-            w = random_w(domain)[:len(self.features)]  # of the images that CLIP's vectors are of
-            self.v = domain.w_space.position(w, self.settings.axes)  # [N, K]
-
-    def slope(self, direction):
-        """b [K]: along which axes images come to match d. M'd, or with `least_match` the same
-        regression on a cosine that is that many margins above average at least."""
-        if self.settings.least_match is None:
-            return direction @ self.M
-        cosine = self.features @ direction  # [N]
-        least = cosine.mean() + self.settings.least_match * self.margin(direction)
-        return ridge_regression(self.v, cosine.clamp(min=least)[:, None], self.settings.ridge)[0]
+        self.v = positions_of(domain, len(self.features))  # [N, K], or None
 
     def least_step(self, direction, keep=None):
         """The step before it is scaled, v [K], and how far it moves CLIP along d, a'v."""
@@ -124,13 +131,12 @@ class LinearModel(ClipMargin):
         A = torch.eye(len(a), device=a.device) + self.settings.lambda_orthogonal * S.T @ S  # [K, K]
         if self.P is not None:
             A = A + self.settings.lambda_id * self.P.T @ self.P  # A = I + c1 S'S + c2 P'P
-        v = held_still(torch.linalg.solve(A, self.slope(direction)), A, keep, self.M)  # inv(A) b
+        v = held_still(torch.linalg.solve(A, slope(self, direction)), A, keep, self.M)  # inv(A) b
         return v, (a @ v).clamp(min=1e-12)  # the neutral sentence asks for none
 
     def step(self, direction, keep=None):
         """The linear CLIP step [K]: of all v that move CLIP by the margin along d [D], and not
-        along the rows of `keep` [C, D], the v with the least |v|^2 + c1 |S v|^2 + c2 |P v|^2, if
-        `slope` is M'd."""
+        along `keep` [C, D], that with the least |v|^2 + c1 |S v|^2 + c2 |P v|^2, if b is M'd."""
         v, along = self.least_step(direction, keep)
         return v * self.margin(direction) / along
 

@@ -15,6 +15,7 @@ from helpers.methods.linear_model import (
     fit_linear_model,
     linear_model,
     ridge_regression,
+    slope,
 )
 
 E0 = torch.tensor([1.0, 0.0])
@@ -87,7 +88,7 @@ def test_the_step_by_hand():
 
 
 def test_cosines_below_the_least_match_count_as_this():
-    """A CLIP that sees w's first axis: of images below half a margin, only that they are."""
+    """Of images below half a margin, only that they are."""
     settings = replace(SETTINGS.linear_model, least_match=0.5, samples=400, ridge=5)
     toy = toy_domain(settings=replace(SETTINGS, linear_model=settings))
     model, d = LinearModel(toy), F.normalize(random(5, seed=3), dim=0)
@@ -96,15 +97,15 @@ def test_cosines_below_the_least_match_count_as_this():
     assert 0.02 < (cosine > least).float().mean() < 0.5
     v = toy.w_space.position(random_w_plus(toy, 400, 77, truncation=0.8)[:, 0], 3)
     v, y = v - v.mean(dim=0), torch.where(cosine > least, cosine, least)
-    slope = torch.linalg.solve(v.T @ v + 5 * torch.eye(3), v.T @ (y - y.mean()))
-    torch.testing.assert_close(model.slope(d), slope, atol=1e-5, rtol=1e-3)
-    step, plain = model.step(d), replace(settings, least_match=None)
+    b = torch.linalg.solve(v.T @ v + 5 * torch.eye(3), v.T @ (y - y.mean()))
+    torch.testing.assert_close(slope(model, d), b, atol=1e-5, rtol=1e-3)
+    step = model.step(d)
     assert (model.M @ step @ d).item() == pytest.approx(model.margin(d), rel=1e-4)
-    model.settings = plain
-    torch.testing.assert_close(model.slope(d), d @ model.M)
-    assert F.cosine_similarity(model.step(d), step, dim=0) < 0.9999
     model.settings = replace(settings, least_match=-100.0)  # all cosines as they are
-    torch.testing.assert_close(model.slope(d), d @ model.M, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(slope(model, d), d @ model.M, atol=1e-5, rtol=1e-3)
+    model.v = None
+    assert torch.equal(slope(model, d), d @ model.M)
+    assert F.cosine_similarity(model.step(d), step, dim=0) < 0.9999
 
 
 def test_the_step_moves_clip_by_the_margin_at_the_least_price():
