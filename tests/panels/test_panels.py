@@ -550,6 +550,7 @@ def test_what_a_hand_asks_for_beside_another_panels_run_is_done_afterwards(domai
     end(panel)
     wait_until(lambda: after(other) != picture)  # a new face is shown before its edit is asked for
     wait_until(lambda: len(other.runs.asked) == asked + (move is choose_face))
+    other.rest.wait(60)  # a panel that is made while it draws would open later
     other.wait(10)
 
 
