@@ -51,6 +51,10 @@ HARMLESS = {
     "k=6, alpha=0.5, use_gc=True, degenerated_to_sgd=True) -> Ranger(mapper.parameters(), lr=lr, "
     "betas=(0.95, 0.999), eps=1e-05, alpha=0.5, use_gc=True, degenerated_to_sgd=True)":
         "6 is the package's own k",
+    "helpers/inversion.py: F.normalize(y, dim=1) -> F.normalize(y)":
+        "1 is the dimension that F.normalize takes by itself",
+    "helpers/inversion.py: F.normalize(x, dim=1) -> F.normalize(x)":
+        "1 is the dimension that F.normalize takes by itself",
 }
 
 COMPARISONS = {ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
