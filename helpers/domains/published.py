@@ -129,8 +129,6 @@ PUBLISHED = {
 
 GUESS = "guess, as on faces"
 # Counted on faces with their own CLIP, for which other settings were tuned.
-GUESS_ALPHA = ("guess; 16 faces (seed 4712), 12 sentences: there 88 %, unchanged 82 %, with tuned "
-               "settings 87 and 83 %")
 GUESS_GOAL = ("guess; 8 faces (seed 4711), 6 sentences: there 81 %, unchanged 79 %, with tuned "
               "settings 81 and 80 %")
 
@@ -145,8 +143,7 @@ def published_settings(preview_resolution, swept):
     guess = {"all": GUESS}
     directions = PAPER_DIRECTIONS
     if not swept:
-        directions = DirectionSettings(method="linear", alpha=3.4, channels=3000,
-                                       origin=guess | {"alpha": GUESS_ALPHA})
+        directions = DirectionSettings(method="linear", alpha=3.4, channels=3000, origin=guess)
     return Settings(
         EncodingSettings(steps=200, lr=0.15, features=0.2, prior=2e-4, prior_rows=2e-4,
                          jitter=0.3, preview_share=0.8, origin=guess),
