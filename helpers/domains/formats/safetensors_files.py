@@ -48,6 +48,8 @@ def check_numbers(content):
         elif isinstance(part, torch.Tensor):
             if part.numel() * part.element_size() > part.untyped_storage().nbytes():
                 raise ValueError(f"{name} is larger than what is stored of it")
+            if part.dtype == torch.float8_e4m3fn:  # of which torch 2.11, Colab's, cannot ask it
+                part = part.float()
             if not part.isfinite().all():
                 raise ValueError(f"{name} holds values that are NaN or infinite")
 
