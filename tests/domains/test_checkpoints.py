@@ -327,6 +327,23 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, generator, value):
         assert "\n" not in str(caught.value)
 
 
+def test_tensors_of_eight_bits_are_looked_through_as_larger_ones(tmp_path, monkeypatch):
+    """torch 2.11, which is Colab's, has no `isfinite` for them."""
+    isfinite = torch.Tensor.isfinite
+
+    def as_in_colab(tensor):
+        assert tensor.dtype != torch.float8_e4m3fn
+        return isfinite(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "isfinite", as_in_colab)
+    for name, value in (("good", 0.5), ("bad", float("nan"))):
+        values = torch.tensor([1.0, value]).to(torch.float8_e4m3fn)
+        save_file({"table": values}, tmp_path / f"{name}.safetensors")
+    assert read_safetensors(tmp_path / "good.safetensors")[0]["table"].float().tolist() == [1, 0.5]
+    with pytest.raises(ValueError, match="table.* NaN or infinite"):
+        read_safetensors(tmp_path / "bad.safetensors")
+
+
 def odd_generators(generator):
     """Files that are whole and hold something else than they should, as {name: bytes}."""
     def kept(**changes):
