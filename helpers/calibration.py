@@ -53,7 +53,7 @@ CHOICES = (
     Choice("directions", "linear_model", "ridge", (50, 200, 800)),
     Choice("directions", "linear_model", "lambda_orthogonal", (100, 300, 1000)),
     Choice("directions", "directions", "channels", (1000, 3000, 6000)),
-    Choice("directions", "directions", "match", (0.7, 0.85, 1.0, 1.15, 1.3)),
+    Choice("directions", "directions", "match", (0.8, 1.05, 1.3, 1.6)),
     Choice("optimization", "optimization", "start", (0.6, 0.9, 1.3)),
     Choice("optimization", "optimization", "goal", (1.3, 2.0, 2.7)),
     Choice("optimization", "optimization", "lambda_orthogonal", (0.02, 0.05, 0.15)),

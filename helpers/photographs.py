@@ -38,6 +38,27 @@ def _blurred(x, sigma, reach=2):
     return gaussian_blur(x, 2 * round(reach * sigma) + 1, sigma=sigma)
 
 
+def _from_middle(settings):
+    """How far each pixel of a mask is from a head's middle, [1, 1, 256, 256]: 1 on the ellipse
+    where FFHQ's heads are."""
+    place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
+    x = (place - 0.5) / settings.half_width
+    y = (place - settings.middle) / settings.half_height
+    return (x.square()[None, :] + y.square()[:, None]).sqrt()[None, None]
+
+
+def _one_piece(head, settings):
+    """head [1, 1, 256, 256] without what does not hang together with the middle of that ellipse:
+    an edit may draw something like hair beside the head."""
+    inside = (head > 0.5).float()
+    reached = inside * (_from_middle(settings) < settings.core)
+    while True:
+        further = inside * _grown(reached, 3)
+        if torch.equal(further, reached):
+            return head * _grown(reached, 3)
+        reached = further
+
+
 def head_mask(settings, head=None):
     """The head, solid and a little larger, with a soft edge: [1, 1, 256, 256] from 0 to 1.
 
@@ -45,14 +66,12 @@ def head_mask(settings, head=None):
         (`face_networks.HeadReader`); without it, an ellipse where FFHQ's heads are.
     """
     if head is None:
-        place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
-        x = (place - 0.5) / settings.half_width
-        y = (place - settings.middle) / settings.half_height
-        distance = (x.square()[None, :] + y.square()[:, None]).sqrt()  # 1 on the ellipse
-        return 1 - _rise(distance, 1 - settings.ellipse_edge, 1 + settings.ellipse_edge)[None, None]
+        edge = settings.ellipse_edge
+        return 1 - _rise(_from_middle(settings), 1 - edge, 1 + edge)
     head = F.interpolate(head.detach().cpu(), MASK_SIDE, mode="bilinear")
     solid = _shrunk(_grown(head, settings.holes), settings.holes)
     solid = _grown(_shrunk(solid, settings.specks), settings.specks)
+    solid = _one_piece(solid, settings)
     solid = _rise(solid, 0.5 - settings.head_edge, 0.5 + settings.head_edge)
     return _blurred(_grown(solid, settings.margin), settings.edge_blur)
 

@@ -49,6 +49,7 @@ class BlendingSettings:
     half_width: float  # its width and
     half_height: float  # height: shares of the side of a picture that is aligned as FFHQ's are
     ellipse_edge: float  # half the width of that ellipse's soft edge, in its radii
+    core: float  # of its radii: what does not hang together with the middle so far is no head
     head_edge: float  # how far from .5 it is sure how likely a pixel is the head's
     holes: int  # smaller ones than these are filled in a head,
     specks: int  # or left out of it
@@ -166,9 +167,10 @@ PAPER_DIRECTIONS = DirectionSettings(
     method="sweep", alpha=4.1, threshold=0.15,
     origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
 FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
-    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, head_edge=0.2, holes=25,
-    specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5,
-    much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01, border_to=0.06, samples=2,
+    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, head_edge=0.2,
+    holes=25, specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0, mask_blur=5.0,
+    much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01, border_to=0.06,
+    samples=2,
     origin={"all": "by eye at 100 %: two portraits and two hard photographs, six edits each"})
 
 

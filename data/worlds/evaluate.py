@@ -11,6 +11,7 @@ from helpers.images import open_image
 from helpers.inversion import invert
 
 from .train_classifier import accuracy
+from .train_generator import partition
 from .world import TEST_SEED
 
 
@@ -73,22 +74,22 @@ def measure_compounds(domain, world, features, facts, sentences):
 
 @torch.no_grad()
 def measure_generator(domain, world, count=3000, seed=7):
-    """The generator's samples, as the classifier reads them, where it can be seen: two dicts.
+    """The generator's samples, as the classifier reads them, where what z asks for can be seen: two
+    dicts.
 
     Returns: {attribute: mean confidence} and {attribute: largest error of a choice's frequency}.
     """
-    generator, random = domain.generator, torch.Generator().manual_seed(seed)
-    read = []
-    for z in torch.randn(count, generator.z_dim, generator=random).split(250):
-        read.append(domain.classifier.read(generator(generator.broadcast(generator.map(z)))))
-    choices = [torch.cat([part[name][0] for part in read]) for name in world.attributes]
-    seen = world.labels(torch.stack(choices, 1).numpy())
+    generator, random, read = domain.generator, torch.Generator().manual_seed(seed), []
+    z = torch.randn(count, generator.z_dim, generator=random)
+    for part in z.split(250):
+        read.append(domain.classifier.read(generator(generator.broadcast(generator.map(part)))))
+    asked = world.labels(partition(world, z)[0].numpy())
     confidence, error = {}, {}
     for k, (name, of) in enumerate(world.attributes.items()):
-        visible = seen[:, k] >= 0
-        sure = torch.cat([part[name][1] for part in read]).numpy()
+        visible = asked[:, k] >= 0
+        choices, sure = (torch.cat([part[name][i] for part in read]).numpy() for i in (0, 1))
         confidence[name] = float(sure[visible].mean())
-        share = np.bincount(seen[visible, k], minlength=len(of)) / visible.sum()
+        share = np.bincount(choices[visible], minlength=len(of)) / visible.sum()
         error[name] = float(np.abs(share - world.probabilities(name)).max())
     return confidence, error
 

@@ -26,17 +26,18 @@ READS = 0.6  # the least mean AUC of a CLIP that reads anything
 
 
 def describe_reading(domain):
-    """How well CLIP reads a domain's pictures, as lines of text; none without a classifier."""
+    """How well CLIP reads a domain's pictures: lines of text, and whether it reads anything."""
     if domain.classifier is None:
-        return ["No classifier tells here what CLIP can read: look at the sheet."]
+        return ["No classifier tells here what CLIP can read: look at the sheet."], True
     image = drawn(domain, domain.generator.styles(random_w_plus(domain, READ, READ_SEED)))
     found = reading_aucs(domain, image)
     mean = sum(found.values()) / max(1, len(found))
     lines = [f"{prompt}: {auc:.2f}" for prompt, auc in found.items()]
     lines.append(f"Mean AUC of CLIP beside the classifier: {mean:.2f} (0.50 is chance).")
     if mean < READS:
-        lines.append("This CLIP reads nothing in these pictures: no setting will help.")
-    return lines
+        lines.append("This CLIP reads nothing in these pictures: no setting will help, and none "
+                     "is chosen.")
+    return lines, mean >= READS
 
 
 def edits_sheet(domain, prompts):
@@ -50,21 +51,31 @@ def edits_sheet(domain, prompts):
     return images.labelled_grid(torch.cat(tiles), rows, ["before", *prompts], 160)
 
 
+def write_report(folder, lines):
+    """Write lines of Markdown to report.md in a folder, which is made if it must be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def calibrate(domain, folder=None):
     """Choose settings for a domain and its CLIP; write report.md and edits.jpg into a folder, and
-    the settings where `load_domain` looks for them.
+    the settings where `load_domain` looks for them. For a CLIP that reads nothing, only the report.
 
-    Returns: the settings, {part: {name: [value, origin]}}.
+    Returns: the settings, {part: {name: [value, origin]}}; {} for such a CLIP.
     """
     target = settings_path(domain.name, domain.clip_name)
     folder = folder or BUILD / target.stem
-    reading = describe_reading(domain)
+    reading, reads = describe_reading(domain)
     print(*reading, sep="\n", flush=True)
+    lines = [f"# {domain.name} with CLIP {domain.clip_name}", ""]
+    lines += [f"- {line}" for line in reading]
+    if not reads:
+        write_report(folder, lines)
+        return {}
     run = Calibration(domain, folder)
     card, table = search(run)
-    lines = [f"# {domain.name} with CLIP {domain.clip_name}", "",
-             *[f"- {line}" for line in reading], "", *table, "", *compare(run, card)]
-    (folder / "report.md").write_text("\n".join(lines) + "\n", "utf-8")
+    lines += ["", *table, "", *compare(run, card)]
+    write_report(folder, lines)
     trial = run.with_settings(card)
     sheet = edits_sheet(trial, run.prompts["optimization"])
     (folder / "edits.jpg").write_bytes(images.to_jpeg(sheet))

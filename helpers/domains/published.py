@@ -143,7 +143,8 @@ def published_settings(preview_resolution, swept):
     guess = {"all": GUESS}
     directions = PAPER_DIRECTIONS
     if not swept:
-        directions = DirectionSettings(method="linear", alpha=3.4, channels=3000, origin=guess)
+        directions = DirectionSettings(method="linear", alpha=3.4, channels=3000, match=1.3,
+                                       slack=0.12, alpha_most=6.0, tries=5, origin=guess)
     return Settings(
         EncodingSettings(steps=200, lr=0.15, features=0.2, prior=2e-4, prior_rows=2e-4,
                          jitter=0.3, preview_share=0.8, origin=guess),

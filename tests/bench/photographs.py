@@ -1,4 +1,5 @@
-"""Photographs of one's own: encoded, tuned, edited, put back; who is kept, what edits still do.
+"""Photographs of one's own: encoded, tuned, edited by methods 1 and 3, put back; who is kept,
+what edits still do.
 
     python -m tests.bench.photographs                   16 hard photographs of generated faces
     python -m tests.bench.photographs FILE ...          your own
@@ -25,6 +26,7 @@ from helpers.images import labelled_grid, to_jpeg, to_pil, to_tensor
 from helpers.inversion import invert, tune_generator
 from helpers.latents import random_w_plus
 from helpers.methods.directions import alpha_for, global_direction
+from helpers.methods.optimization import optimize_latent
 from helpers.photographs import LearntPicture, learn_picture, open_photograph
 
 from .faces import SURE
@@ -95,25 +97,30 @@ def psnr(image, other):
     return -10 * torch.log10(((image - other.clamp(-1, 1)) / 2).square().mean()).item()
 
 
-@torch.no_grad()
-def count_edits(domain, w_plus):
-    """What the classifier counts of method 3 on one picture.
-
-    Returns: {prompt: is it there, or None where it was before}, the share of the other attributes
-    that are unchanged where the classifier is sure, and s [1, S] of each edit.
-    """
-    s = domain.generator.styles(w_plus)  # [1, S]
-    before, there, unchanged, edited = domain.generator.synthesize(s), {}, [], []
+def edits(domain, w_plus, method):
+    """s [1, S] of a picture's w_plus [1, L, w_dim], edited by method 1 or 3 with each prompt."""
+    s, edited = domain.generator.styles(w_plus), []
     for prompt in PROMPTS:
-        direction = global_direction(domain, domain.neutral, prompt)
-        alpha = alpha_for(domain, s, domain.neutral, prompt)
-        edited.append(s + alpha * direction)
-        after = domain.generator.synthesize(edited[-1])
-        found = evaluate_edit(domain, before, after, prompt, SURE)
+        if method == "1":
+            edited.append(domain.generator.styles(optimize_latent(domain, w_plus, prompt)[0]))
+        else:
+            alpha = alpha_for(domain, s, domain.neutral, prompt)
+            edited.append(s + alpha * global_direction(domain, domain.neutral, prompt))
+    return edited
+
+
+@torch.no_grad()
+def count_edits(domain, w_plus, edited):
+    """What the classifier counts of edits s [1, S] of one picture, one for each prompt: is it there
+    (None where it was before), and the share of the other attributes that are unchanged where the
+    classifier is sure."""
+    before, there, unchanged = domain.generator(w_plus), {}, []
+    for prompt, s in zip(PROMPTS, edited):
+        found = evaluate_edit(domain, before, domain.generator.synthesize(s), prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
         if found.n:
             unchanged.append(found.unchanged)
-    return there, float(np.mean(unchanged)), edited
+    return {"there": there, "unchanged": float(np.mean(unchanged))}
 
 
 def measure(domain, source):
@@ -127,16 +134,22 @@ def measure(domain, source):
     learnt = LearntPicture(photograph, tuned, w_plus)
     with torch.no_grad():
         first = domain.generator(w_plus)
-    there, unchanged, _ = count_edits(domain, w_plus)
-    there_tuned, unchanged_tuned, edited = count_edits(tuned, w_plus)
     image, drawn = photograph.image, learnt.drawn
     found = {"encoded": {"dlib": dlib_distance(image, first), "psnr": psnr(image, first),
-                         "seconds": encoded - started, "there": there, "unchanged": unchanged},
+                         "seconds": encoded - started, "edits": {}},
              "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
-                       "seconds": ended - encoded, "there": there_tuned,
-                       "unchanged": unchanged_tuned}}
-    back = [learnt.picture(s) for s in edited]
-    return found, [photograph.picture, *back]
+                       "seconds": ended - encoded, "edits": {}}}
+    pictures, s = [photograph.picture], domain.generator.styles(w_plus)
+    for method in ("1", "3"):
+        edited = edits(domain, w_plus, method)
+        found["encoded"]["edits"][method] = count_edits(domain, w_plus, edited)
+        if method == "1":  # as in the panels: the first generator is faster to optimize through
+            edited = [learnt.edited(s, one) for one in edited]
+        else:
+            edited = edits(tuned, w_plus, method)
+        found["tuned"]["edits"][method] = count_edits(tuned, w_plus, edited)
+        pictures += [learnt.picture(one) for one in edited]
+    return found, pictures
 
 
 COVER = DATA / "faces" / "photograph.jpg"  # scikit-image's astronaut.png, as a JPEG
@@ -164,11 +177,14 @@ def report(found):
     summary = {}
     for stage in ("encoded", "tuned"):
         parts = [one[stage] for one in found]
-        seen = [value for part in parts for value in part["there"].values() if value is not None]
         summary[stage] = {name: statistics.median(part[name] for part in parts)
                           for name in ("dlib", "psnr", "seconds")}
-        summary[stage]["there"] = statistics.mean(seen)
-        summary[stage]["unchanged where sure"] = statistics.mean(p["unchanged"] for p in parts)
+        for method in ("1", "3"):
+            edits = [part["edits"][method] for part in parts]
+            seen = [value for one in edits for value in one["there"].values() if value is not None]
+            summary[stage][method] = {
+                "there": statistics.mean(seen),
+                "unchanged where sure": statistics.mean(one["unchanged"] for one in edits)}
     return summary
 
 
@@ -193,13 +209,13 @@ def main():
             continue
         found.append(measured)
         for stage, values in measured.items():
-            print(number, stage, {name: value if name == "there" else round(value, 3)
-                                  for name, value in values.items()}, flush=True)
+            print(number, stage, values, flush=True)
         if options.sheets:
             width, height = pictures[0].size
-            sheet = Image.new("RGB", (4 * width, 2 * height))
-            for i, picture in enumerate(pictures):
-                sheet.paste(picture, (i % 4 * width, i // 4 * height))
+            sheet = Image.new("RGB", (7 * width, 2 * height))
+            sheet.paste(pictures[0], (0, 0))
+            for i, picture in enumerate(pictures[1:]):  # a row for each method
+                sheet.paste(picture, ((1 + i % 6) * width, i // 6 * height))
             sheet.save(f"{options.sheets}/{number}.jpg", quality=90)
     summary = report(found)
     print(summary)

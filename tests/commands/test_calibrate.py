@@ -143,18 +143,23 @@ def test_an_estimate_without_a_classifier(toy):
                               toy.settings.mapper.augmentations)
 
 
-def test_a_clip_that_reads_nothing_is_called_so(domain, small_clip):
+def test_a_clip_that_reads_nothing_is_called_so(quick, domain, small_clip, tmp_path, capsys):
+    """It ends at once, with a report and without settings."""
     image = domain.generator(random_w_plus(domain, 60, seed=1))
     found = reading_aucs(domain, image)
     assert len(found) >= 5 and sum(found.values()) / len(found) > 0.8
-    assert "reads nothing" not in describe_reading(domain)[-1]
+    lines, reads = describe_reading(domain)
+    assert reads and "reads nothing" not in lines[-1]
     blind = replace(domain, clip=ClipModel(small_clip))
-    assert describe_reading(blind)[-1].startswith("This CLIP reads nothing in these pictures")
+    assert calibrate(blind, tmp_path / "here") == {}
+    assert "This CLIP reads nothing in these pictures" in capsys.readouterr().out
+    assert "reads nothing" in (tmp_path / "here" / "report.md").read_text("utf-8")
+    assert not settings_path("avatars", blind.clip_name).exists()
 
 
 def test_domains_without_a_classifier_are_looked_at(toy):
-    assert describe_reading(toy) == ["No classifier tells here what CLIP can read: look at the "
-                                     "sheet."]
+    said = "No classifier tells here what CLIP can read: look at the sheet."
+    assert describe_reading(toy) == ([said], True)
 
 
 def test_settings_that_fit_the_linear_model_anew(domain, monkeypatch, tmp_path):

@@ -81,9 +81,10 @@ def test_what_lies_outside_the_picture_is_left_out():
 
 
 def test_what_an_edit_shifts_behind_the_head_is_not_put_back():
-    face = 0.12 * disc(0.05).expand(1, 3, -1, -1)
+    face = 0.12 * disc(0.05, at=(0.6, 0.75)).expand(1, 3, -1, -1)
     away = disc(0.04, at=(0.1, 0.1)).expand(1, 3, -1, -1)
-    hair = disc(0.12, at=(0.14, 0.14))  # where a head was read
+    # Where a head was read: from the middle to the corner.
+    hair = torch.stack([disc(0.08, at=(0.1 + x, 0.1 + x)) for x in (0, 0.1, 0.2, 0.3)]).amax(dim=0)
     assert change_mask(face, FFHQ_BLENDING).max() > 0.9
     assert change_mask(away, FFHQ_BLENDING).max() == 0
     assert change_mask(face, FFHQ_BLENDING, hair).max() == 0
@@ -101,6 +102,15 @@ def test_a_head_is_solid_and_without_specks():
     small = avg_pool2d(disc(0.3), 4)  # as it is read, at 64 px
     read = head_mask(FFHQ_BLENDING, small)
     assert (read - head_mask(FFHQ_BLENDING, disc(0.3))).abs().mean() < 0.02
+
+
+def test_what_lies_beside_a_head_is_none():
+    """An edit may draw something like hair that does not hang together with the head."""
+    head, beside = disc(0.2), disc(0.08, at=(0.9, 0.55))
+    mask = head_mask(FFHQ_BLENDING, head + beside)
+    assert mask[0, 0, 140, 230] == 0 and mask[0, 0, 140, 128] > 0.99
+    assert torch.equal(mask, head_mask(FFHQ_BLENDING, head))
+    assert head_mask(FFHQ_BLENDING, beside).max() == 0
 
 
 def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
@@ -122,13 +132,17 @@ def test_other_sizes_are_refused():
 
 def blended(settings):
     """A small photograph with an edit put back that changes all of it, here little and there much,
-    with and without a head that was read: with a hole and a speck, and reaching the edge."""
+    without a head that was read, with one that has a hole and a strand and reaches the edge,
+    and with one that lies off the middle."""
     mine, noise = photograph(width=100), torch.Generator().manual_seed(1)
     change = interpolate(torch.randn(1, 3, 9, 9, generator=noise), SIDE, mode="bicubic")
     edited = (mine.image + 0.2 * change).clamp(-1, 1)
-    head = disc(0.5, (0.6, 0.6)) - disc(0.055, (0.5, 0.6)) + disc(0.042, (0.1, 0.1))
+    parts = [disc(0.5, (0.6, 0.6)) - disc(0.055, (0.5, 0.6))]
+    parts += [disc(0.042, (x, x)) for x in (0.1, 0.14, 0.18, 0.22)]
+    head = torch.stack(parts).amax(dim=0)
+    off = disc(0.06, (0.776, 0.54))
     return [np.asarray(mine.put_back(edited, head=read, settings=settings))[270:390, 360:480]
-            for read in (None, avg_pool2d(head, 4))]
+            for read in (None, avg_pool2d(head, 4), avg_pool2d(off, 4))]
 
 
 def test_every_setting_counts():
