@@ -50,13 +50,24 @@ def _from_middle(settings):
 def _one_piece(head, settings):
     """head [1, 1, 256, 256] without what does not hang together with the middle of that ellipse:
     an edit may draw something like hair beside the head."""
-    inside = (head > 0.5).float()
+    inside = (_grown(head, settings.gap) > 0.5).float()
     reached = inside * (_from_middle(settings) < settings.core)
     while True:
         further = inside * _grown(reached, 3)
         if torch.equal(further, reached):
-            return head * _grown(reached, 3)
+            return head * reached
         reached = further
+
+
+def _solid_head(settings, head):
+    """The head without holes, specks and what lies beside it: [1, 1, 256, 256] from 0 to 1.
+
+    Args: as of `head_mask`.
+    """
+    head = _one_piece(F.interpolate(head.detach().cpu(), MASK_SIDE, mode="bilinear"), settings)
+    solid = _shrunk(_grown(head, settings.holes), settings.holes)
+    solid = _grown(_shrunk(solid, settings.specks), settings.specks)
+    return _rise(solid, 0.5 - settings.head_edge, 0.5 + settings.head_edge)
 
 
 def head_mask(settings, head=None):
@@ -68,11 +79,7 @@ def head_mask(settings, head=None):
     if head is None:
         edge = settings.ellipse_edge
         return 1 - _rise(_from_middle(settings), 1 - edge, 1 + edge)
-    head = F.interpolate(head.detach().cpu(), MASK_SIDE, mode="bilinear")
-    solid = _shrunk(_grown(head, settings.holes), settings.holes)
-    solid = _grown(_shrunk(solid, settings.specks), settings.specks)
-    solid = _one_piece(solid, settings)
-    solid = _rise(solid, 0.5 - settings.head_edge, 0.5 + settings.head_edge)
+    solid = _solid_head(settings, head)
     return _blurred(_grown(solid, settings.margin), settings.edge_blur)
 
 
@@ -118,6 +125,39 @@ def matched(edited, image, mask, settings):
     return edited + F.interpolate(offset, edited.shape[-1], mode="bilinear")
 
 
+def _spread(x, known):
+    """x [1, C, S, S] where it is known, [1, 1, S, S] from 0 to 1; elsewhere a mean of what is known
+    nearby, from coarser and coarser averages. S is a power of two."""
+    if x.shape[-1] == 1:
+        return x * known
+    share = F.avg_pool2d(known, 2)
+    mean = F.avg_pool2d(x * known, 2) / share.clamp(min=1e-3)
+    coarse = _spread(mean, (4 * share).clamp(max=1))
+    return known * x + (1 - known) * F.interpolate(coarse, x.shape[-1], mode="bilinear")
+
+
+def with_own_background(edited, image, head, edited_head, settings):
+    """The edited image with the photograph's background beside the head, where the generator draws
+    another one; and where that was put, [1, 1, R, R] from 0 to 1.
+
+    What an edit uncovers of the background is spread there from what lies around the head. Where
+    the generator draws what the photograph shows, the edited image stays.
+
+    Args: edited, image [1, 3, R, R]; head, edited_head: as `head` of `head_mask`, before the edit
+        and after it; settings: `BlendingSettings`.
+    """
+    before, after = head_mask(settings, head), head_mask(settings, edited_head)
+    outside = (1 - torch.maximum(before, after)).clamp(0, 1)  # [1, 1, 256, 256]
+    apart = _rise(_amount(image - edited), settings.other / 2, settings.other)
+    other = _blurred(_spread(apart, outside), settings.near)
+    kept = _blurred(_shrunk(_solid_head(settings, edited_head), settings.inner), settings.edge_blur)
+    behind = _spread(F.adaptive_avg_pool2d(image, MASK_SIDE), (1 - before).clamp(0, 1))
+    layers = torch.cat([behind, before, other * (1 - kept)], dim=1)  # [1, 5, 256, 256]
+    layers = F.interpolate(layers, image.shape[-1], mode="bilinear")  # [1, 5, R, R]
+    behind, before, own = layers.split([3, 1, 1], dim=1)
+    return edited.lerp(image.lerp(behind, before), own), own
+
+
 def much_changed(change, settings):
     """Where the edited image itself takes the photograph's place, [1, 1, R, R] from 0 to 1: a
     little more than where it changed much, so that no outline of what was there is left."""
@@ -134,7 +174,7 @@ class Photograph:
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
 
-    def put_back(self, edited, drawn=None, head=None, settings=FFHQ_BLENDING):
+    def put_back(self, edited, drawn=None, head=None, edited_head=None, settings=FFHQ_BLENDING):
         """The whole photograph with the face edited: a PIL picture of its full size.
 
         What the edit changed is added to the photograph, so that all detail stays that no edit
@@ -145,7 +185,8 @@ class Photograph:
             edited: image [1, 3, R, R].
             drawn: what the generator draws without the edit, [1, 3, R, R]; without it, the face as
                 it was cut out.
-            head: as of `head_mask`; nothing is put back beyond it.
+            head, edited_head: as `head` of `head_mask`, before the edit and after it; nothing is
+                put back beyond them. Both or none.
             settings: `BlendingSettings`.
         Raises: ValueError for images of another size.
         """
@@ -154,14 +195,18 @@ class Photograph:
             raise ValueError(f"edited and drawn must be {list(self.image.shape)}, as the face is, "
                              f"got {list(edited.shape)} and {list(drawn.shape)}.")
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
-        change = edited - drawn
-        mask = change_mask(change, settings, head)
-        layers = torch.cat([change, matched(edited, self.image, mask, settings),
-                            much_changed(change, settings), mask], dim=1)  # [1, 8, R, R]
+        change, own = edited - drawn, torch.zeros(1)
+        both = head if head is None else torch.maximum(head, edited_head)  # hair may have grown
+        mask = change_mask(change, settings, both)  # [1, 1, R, R]
+        if head is not None:
+            edited, own = with_own_background(edited, self.image, head, edited_head, settings)
+        edited = matched(edited, self.image, mask, settings)
+        much = torch.maximum(much_changed(change, settings), own)
+        layers = torch.cat([change, edited, much, mask], dim=1)  # [1, 8, R, R]
         left, top = np.floor(self.corners.min(axis=0)).astype(int).clip(0)
         right, bottom = np.ceil(self.corners.max(axis=0)).astype(int).clip(0, self.picture.size)
         layers = self._in_place(layers, (left, top, right, bottom), settings.samples)
-        change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)  # [1, _, H, W]
+        change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)  # each [1, _, H, W]
         box = (int(left), int(top), int(right), int(bottom))
         before = to_tensor(self.picture.crop(box))  # [1, 3, H, W]
         after = before + mask * ((1 - much) * change + much * (edited - before))
@@ -242,10 +287,7 @@ class LearntPicture:
         image = self.draw(s)
         if self.photograph is None:
             return to_pil(image)
-        head = self.head
-        if head is not None:  # before the edit or after it: hair may have grown
-            head = torch.maximum(head, self.head_of(s))
-        return self.photograph.put_back(image, self.drawn, head)
+        return self.photograph.put_back(image, self.drawn, self.head, self.head_of(s))
 
 
 def learn_picture(domain, source, say=print, callback=None):

@@ -50,6 +50,7 @@ class BlendingSettings:
     half_height: float  # height: shares of the side of a picture that is aligned as FFHQ's are
     ellipse_edge: float  # half the width of that ellipse's soft edge, in its radii
     core: float  # of its radii: what does not hang together with the middle so far is no head
+    gap: int  # so narrow a gap parts nothing from the head
     head_edge: float  # how far from .5 it is sure how likely a pixel is the head's
     holes: int  # smaller ones than these are filled in a head,
     specks: int  # or left out of it
@@ -63,8 +64,10 @@ class BlendingSettings:
     near: float  # blur of the difference outside the mask by which colours inside are matched
     like: float  # what differs by more is another thing, and not matched; half of this: in part
     stay: float  # weight of no difference in that match, where little is known
+    other: float  # what differs by more outside the head is another background; from half: in part
     border_from: float  # the mask begins so far from the edge of the square, in shares of its side,
     border_to: float  # and is whole from here
+    inner: int  # there, the edited head is put back without half of this at its edge
     samples: int  # across a pixel, where the photograph is coarser than the edited face
     origin: dict[str, str] = None
 
@@ -167,11 +170,11 @@ PAPER_DIRECTIONS = DirectionSettings(
     method="sweep", alpha=4.1, threshold=0.15,
     origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
 FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
-    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, head_edge=0.2,
-    holes=25, specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0, mask_blur=5.0,
-    much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01, border_to=0.06,
-    samples=2,
-    origin={"all": "by eye at 100 %: two portraits and two hard photographs, six edits each"})
+    middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, gap=5,
+    head_edge=0.2, holes=25, specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0,
+    mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.01,
+    border_to=0.06, other=0.25, inner=5, samples=2,
+    origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 
 
 def from_card(card):

@@ -19,6 +19,7 @@ from helpers.photographs import (
     head_mask,
     matched,
     open_photograph,
+    with_own_background,
 )
 from helpers.settings import FFHQ_BLENDING
 
@@ -113,6 +114,22 @@ def test_what_lies_beside_a_head_is_none():
     assert head_mask(FFHQ_BLENDING, beside).max() == 0
 
 
+def test_what_an_edit_uncovers_is_the_photographs():
+    """A head becomes smaller before a background that the generator draws in other colours: around
+    it the photograph's own goes on. Where both draw the same, the edited image stays."""
+    mine, head, less = photograph(), disc(0.35), disc(0.2)
+    image = 0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - head)
+    mine.image = image
+    edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
+    result, own = with_own_background(edited, image, head, less, FFHQ_BLENDING)
+    assert (result[0, :, 140, 195:] - 0.6).abs().max() < 0.1  # from inside the former head on
+    assert own[0, 0, 140, 195:].min() > 0.99 and own[0, 0, 140, 128] < 0.01
+    assert (result - edited)[..., 120:160, 110:150].abs().max() < 1e-6
+    alike = image * (1 - less) + edited * less
+    result, own = with_own_background(alike, image, head, less, FFHQ_BLENDING)
+    assert torch.equal(result, alike) and not own.any()
+
+
 def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     """An edit that makes all brighter, under a mask: at its edge nothing of that is left, in the
     middle it is. What differs by much outside is another thing, and moves nothing."""
@@ -132,17 +149,23 @@ def test_other_sizes_are_refused():
 
 def blended(settings):
     """A small photograph with an edit put back that changes all of it, here little and there much,
-    without a head that was read, with one that has a hole and a strand and reaches the edge,
-    and with one that lies off the middle."""
+    without a head that was read, and with such that have a hole and a strand and reach the edge,
+    lie off the middle, become smaller, or have a piece nearby."""
     mine, noise = photograph(width=100), torch.Generator().manual_seed(1)
     change = interpolate(torch.randn(1, 3, 9, 9, generator=noise), SIDE, mode="bicubic")
     edited = (mine.image + 0.2 * change).clamp(-1, 1)
     parts = [disc(0.5, (0.6, 0.6)) - disc(0.055, (0.5, 0.6))]
     parts += [disc(0.042, (x, x)) for x in (0.1, 0.14, 0.18, 0.22)]
     head = torch.stack(parts).amax(dim=0)
-    off = disc(0.06, (0.776, 0.54))
-    return [np.asarray(mine.put_back(edited, head=read, settings=settings))[270:390, 360:480]
-            for read in (None, avg_pool2d(head, 4), avg_pool2d(off, 4))]
+    off, less = disc(0.06, (0.776, 0.54)), disc(0.4, (0.6, 0.6))
+    near = disc(0.18) + disc(0.06, (0.771, 0.55))  # eight pixels away
+    cases = ((None, None), (head, head), (off, off), (head, less), (near, near))
+    results = []
+    for read in cases:
+        read = [part if part is None else avg_pool2d(part, 4) for part in read]
+        result = mine.put_back(edited, None, *read, settings)
+        results.append(np.asarray(result)[270:390, 360:480])
+    return results
 
 
 def test_every_setting_counts():
