@@ -16,7 +16,7 @@ from . import evaluate
 from .captions import CAPTIONS
 from .world import CATS
 
-CATS_STEPS = STEPS | {"synthesis": 13_500}  # coats and accessories take longer than faces
+CATS_STEPS = STEPS | {"synthesis": 27_000}  # coats and accessories take longer than faces
 TEXT_WIDTH = 64  # of CLIP's text half: half of the avatars', for a file of half the size
 FOLDER = DATA / "cats"
 WORK = Path(__file__).resolve().parents[3] / "build" / "cats"
