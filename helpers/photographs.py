@@ -88,6 +88,14 @@ def _amount(change):
     return F.adaptive_avg_pool2d(change, MASK_SIDE).abs().amax(dim=1, keepdim=True)
 
 
+def _inner(settings):
+    """1 inside the square, 0 at its edge: [1, 1, 256, 256]."""
+    place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
+    edge = torch.minimum(place, 1 - place)
+    edge = torch.minimum(edge[None, :], edge[:, None])  # [256, 256], how far the edge is
+    return _rise(edge, settings.border_from, settings.border_to)[None, None]
+
+
 def change_mask(change, settings, head=None):
     """Where an edit is put back: [1, 1, R, R], from 0 to 1 with a soft edge.
 
@@ -100,12 +108,8 @@ def change_mask(change, settings, head=None):
     amount = _blurred(_amount(change), settings.change_blur)  # [1, 1, 256, 256]
     changed = _rise(amount, settings.least, 2 * settings.least)
     changed = _grown(changed, settings.margin)  # so its soft edge lies outside
-    mask = head_mask(settings, head) * _blurred(changed, settings.mask_blur)
-    place = (torch.arange(MASK_SIDE, device=change.device) + 0.5) / MASK_SIDE
-    edge = torch.minimum(place, 1 - place)
-    edge = torch.minimum(edge[None, :], edge[:, None])  # [256, 256], how far the square's edge is
-    edge = _rise(edge, settings.border_from, settings.border_to)
-    return F.interpolate(mask * edge, change.shape[-1], mode="bilinear")
+    mask = head_mask(settings, head) * _blurred(changed, settings.mask_blur) * _inner(settings)
+    return F.interpolate(mask, change.shape[-1], mode="bilinear")
 
 
 def matched(edited, image, mask, settings):
@@ -119,7 +123,7 @@ def matched(edited, image, mask, settings):
     small = F.adaptive_avg_pool2d(torch.cat([image - edited, mask], dim=1), MASK_SIDE)
     apart, inside = small.split([3, 1], dim=1)
     most = apart.abs().amax(dim=1, keepdim=True)  # [1, 1, 256, 256]
-    known = (1 - inside) * (1 - _rise(most, settings.like / 2, settings.like))
+    known = (1 - inside) * (1 - _rise(most, settings.like / 2, settings.like)) * _inner(settings)
     near = _blurred(known * apart, settings.near, reach=3)
     offset = near / (_blurred(known, settings.near, reach=3) + settings.stay)
     return edited + F.interpolate(offset, edited.shape[-1], mode="bilinear")
