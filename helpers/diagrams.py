@@ -113,20 +113,23 @@ def change_of_clip():
 def linear_step():
     """Of all steps that reach the margin, the cheapest: where an ellipse touches a line."""
     figure, axis = _canvas(6.4, 3.1, (-2.4, 4.4), (-1.5, 2.2))
-    for size in (0.5, 1, 1.5):
-        axis.add_patch(Ellipse((0, 0), 2.6 * size, 1.6 * size, angle=25, fill=False,
-                               edgecolor="0.6"))
+    axis.set_aspect("equal")  # or a right angle would be none
     # The ellipse is x' B x = 1 with B = R diag(1/1.3^2, 1/0.8^2) R'; the line is a'x = m.
-    angle, a, m = np.deg2rad(25), np.array([0.95, 0.3]), 1.75
+    angle, a, m = np.deg2rad(25), np.array([0.95, -0.3]), 1.75
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     inverse = turn @ np.diag([1.3**2, 0.8**2]) @ turn.T
+    touching = m / np.sqrt(a @ inverse @ a)  # how much larger the ellipse is that meets the line
+    for size in (touching / 3, 2 * touching / 3, touching):
+        axis.add_patch(Ellipse((0, 0), 2.6 * size, 1.6 * size, angle=25, fill=False,
+                               edgecolor="0.6"))
     best = m * inverse @ a / (a @ inverse @ a)
     along = np.array([-a[1], a[0]])
     ends = np.array([best - 2.2 * along, best + 1.2 * along])
     axis.plot(*ends.T, color="tab:blue")
-    axis.text(ends[0, 0] + 0.1, ends[0, 1] + 0.25, "a'v = m: all steps that\nmove CLIP by the "
+    axis.text(ends[0, 0] + 0.1, ends[0, 1] - 0.3, "a'v = m: all steps that\nmove CLIP by the "
               "margin", color="tab:blue", va="center")
-    axis.annotate("", best, (0, 0), arrowprops=dict(arrowstyle="-|>", color="black", lw=2))
+    axis.annotate("", best, (0, 0), arrowprops=dict(arrowstyle="-|>", color="black", lw=2,
+                                                        shrinkA=0, shrinkB=0))
     axis.text(best[0] + 0.15, best[1] + 0.15, "v, the linear CLIP step")
     axis.text(-2.3, 1.7, "ellipses: equal cost v'Av", color="0.4")
     axis.plot(0, 0, "ko", markersize=4)
