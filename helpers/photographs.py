@@ -88,42 +88,54 @@ def _amount(change):
     return F.adaptive_avg_pool2d(change, MASK_SIDE).abs().amax(dim=1, keepdim=True)
 
 
-def _inner(settings):
-    """1 inside the square, 0 at its edge: [1, 1, 256, 256]."""
+ALL_SIDES = (True, True, True, True)  # left, lower, right, upper
+
+
+def _inner(settings, sides):
+    """1 inside the square, 0 at its `sides`: [1, 1, 256, 256].
+
+    Args: sides: of the left, lower, right and upper one, does the photograph go on beyond it?
+    """
     place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
-    edge = torch.minimum(place, 1 - place)
-    edge = torch.minimum(edge[None, :], edge[:, None])  # [256, 256], how far the edge is
-    return _rise(edge, settings.border_from, settings.border_to)[None, None]
+    x, y = place.expand(MASK_SIDE, -1), place[:, None].expand(-1, MASK_SIDE)
+    inner = torch.ones(MASK_SIDE, MASK_SIDE)
+    for distance, goes_on in zip((x, 1 - y, 1 - x, y), sides):
+        if goes_on:
+            inner = inner.minimum(_rise(distance, settings.border_from, settings.border_to))
+    return inner[None, None]
 
 
-def change_mask(change, settings, head=None):
+def change_mask(change, settings, head=None, sides=ALL_SIDES):
     """Where an edit is put back: [1, 1, R, R], from 0 to 1 with a soft edge.
 
     It follows what the edit changed of the head: not what it shifted behind it. At the edge of the
-    square the mask is 0.
+    square the mask is 0, where the photograph goes on.
 
     Args: change [1, 3, R, R], the edited image less the one before; settings:
-        `BlendingSettings`; head: as of `head_mask`.
+        `BlendingSettings`; head: as of `head_mask`; sides: as of `_inner`.
     """
     amount = _blurred(_amount(change), settings.change_blur)  # [1, 1, 256, 256]
     changed = _rise(amount, settings.least, 2 * settings.least)
     changed = _grown(changed, settings.margin)  # so its soft edge lies outside
-    mask = head_mask(settings, head) * _blurred(changed, settings.mask_blur) * _inner(settings)
+    mask = head_mask(settings, head) * _blurred(changed, settings.mask_blur)
+    mask = mask * _inner(settings, sides)
     return F.interpolate(mask, change.shape[-1], mode="bilinear")
 
 
-def matched(edited, image, mask, settings):
+def matched(edited, image, mask, settings, sides=ALL_SIDES):
     """The edited image with the colours just outside the mask as they are in the photograph.
 
     Near the mask's edge it is moved by what parts both images outside; deep inside it stays. So
     what an edit uncovers beside the head has no edge to what lies around it.
 
-    Args: edited, image [1, 3, R, R]; mask [1, 1, R, R]; settings: `BlendingSettings`.
+    Args: edited, image [1, 3, R, R]; mask [1, 1, R, R]; settings: `BlendingSettings`; sides: as of
+        `_inner`.
     """
     small = F.adaptive_avg_pool2d(torch.cat([image - edited, mask], dim=1), MASK_SIDE)
     apart, inside = small.split([3, 1], dim=1)
     most = apart.abs().amax(dim=1, keepdim=True)  # [1, 1, 256, 256]
-    known = (1 - inside) * (1 - _rise(most, settings.like / 2, settings.like)) * _inner(settings)
+    known = (1 - inside) * (1 - _rise(most, settings.like / 2, settings.like))
+    known = known * _inner(settings, sides)
     near = _blurred(known * apart, settings.near, reach=3)
     offset = near / (_blurred(known, settings.near, reach=3) + settings.stay)
     return edited + F.interpolate(offset, edited.shape[-1], mode="bilinear")
@@ -201,10 +213,11 @@ class Photograph:
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
         change, own = edited - drawn, torch.zeros(1)
         both = head if head is None else torch.maximum(head, edited_head)  # hair may have grown
-        mask = change_mask(change, settings, both)  # [1, 1, R, R]
+        sides = self.open_sides()
+        mask = change_mask(change, settings, both, sides)  # [1, 1, R, R]
         if head is not None:
             edited, own = with_own_background(edited, self.image, head, edited_head, settings)
-        edited = matched(edited, self.image, mask, settings)
+        edited = matched(edited, self.image, mask, settings, sides)
         much = torch.maximum(much_changed(change, settings), own)
         layers = torch.cat([change, edited, much, mask], dim=1)  # [1, 8, R, R]
         left, top = np.floor(self.corners.min(axis=0)).astype(int).clip(0)
@@ -218,6 +231,16 @@ class Photograph:
         touched = Image.fromarray((mask[0, 0] > 0).numpy())
         result.paste(to_pil(after), box[:2], touched)
         return result
+
+    def open_sides(self):
+        """Of the left, lower, right and upper side of the square: does the photograph go on beyond
+        it? Four bool."""
+        found, middle = [], self.corners.mean(axis=0)
+        for start, end in zip(self.corners, np.roll(self.corners, -1, axis=0)):
+            outwards = 0.01 * ((start + end) / 2 - middle)
+            points = start + np.array([[0.25], [0.5], [0.75]]) * (end - start) + outwards  # [3, 2]
+            found.append(bool(((points >= 0) & (points < self.picture.size)).all(axis=1).any()))
+        return found
 
     def _in_place(self, layers, box, samples):
         """Layers of the square [1, C, R, R], turned and scaled to a box of the picture: [1, C, H,

@@ -171,9 +171,9 @@ PAPER_DIRECTIONS = DirectionSettings(
     origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
 FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, gap=5,
-    head_edge=0.2, holes=25, specks=13, margin=9, edge_blur=2.0, least=0.04, change_blur=3.0,
-    mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.005,
-    border_to=0.03, other=0.25, inner=5, samples=2,
+    head_edge=0.2, holes=25, specks=13, margin=15, edge_blur=2.0, least=0.04, change_blur=3.0,
+    mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.002,
+    border_to=0.015, other=0.25, inner=5, samples=2,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 
 

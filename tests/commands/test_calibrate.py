@@ -95,7 +95,7 @@ def test_a_calibration_of_another_clip_is_not_taken_up(quick, toy, tmp_path):
 
 def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch):
     """A gain that is chance changes nothing; more than enough of what was asked for is no gain."""
-    there = {0.1: 0.2, 6.0: 1.0, 1.0: 0.9}
+    there = {0.1: 0.2, 6.0: 1.0, 1.3: 0.9}
 
     def counts(domain, method, *given):
         goal, match = domain.settings.optimization.goal, domain.settings.directions.match
@@ -106,7 +106,7 @@ def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch
     monkeypatch.setattr(calibration, "count_edit", counts)
     card, _ = search(Calibration(toy, tmp_path))
     assert card["optimization"]["goal"][0] == card["mapper"]["goal"][0] == 0.2
-    assert card["directions"]["match"][0] == 1.0 and card["linear_model"]["ridge"][0] == 200
+    assert card["directions"]["match"][0] == 1.3 and card["linear_model"]["ridge"][0] == 200
     monkeypatch.setattr(calibration, "ENOUGH", 1)
     card, _ = search(Calibration(toy, tmp_path))
     assert card["directions"]["match"][0] == 6.0
