@@ -35,8 +35,7 @@ def describe_reading(domain):
     lines = [f"{prompt}: {auc:.2f}" for prompt, auc in found.items()]
     lines.append(f"Mean AUC of CLIP beside the classifier: {mean:.2f} (0.50 is chance).")
     if mean < READS:
-        lines.append("This CLIP reads nothing in these pictures: no setting will help, and none "
-                     "is chosen.")
+        lines.append("This CLIP reads nothing in these pictures: no setting will help.")
     return lines, mean >= READS
 
 
@@ -70,7 +69,7 @@ def calibrate(domain, folder=None):
     lines = [f"# {domain.name} with CLIP {domain.clip_name}", ""]
     lines += [f"- {line}" for line in reading]
     if not reads:
-        write_report(folder, lines)
+        write_report(folder, [*lines, "", "No settings were chosen."])
         return {}
     run = Calibration(domain, folder)
     card, table = search(run)

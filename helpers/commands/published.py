@@ -73,7 +73,8 @@ def report_domain(name, folder):
     lines += [f"- {what}: {seconds:.2f} s" for what, seconds in times.items()]
     if torch.cuda.is_available():
         lines.append(f"- memory of the GPU: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
-    lines += [f"- {line}" for line in describe_reading(domain)]
+    reading, _ = describe_reading(domain)
+    lines += [f"- {line}" for line in reading]
     return [*lines, "", f"![Edits of {name}]({name}.jpg)"]
 
 
