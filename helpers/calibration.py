@@ -264,3 +264,17 @@ def compare(run, card):
             line += f" {there:.0%}, {unchanged:.0%} |"
         lines.append(line)
     return lines
+
+
+def confirmed(run, card):
+    """The card without the choices of a method that are worth less than its guesses on images that
+    had no part in the search: those were chance. And a line of text for each such method."""
+    lines = []
+    for method in run.prompts:
+        chosen, guesses = (run.count(method, values, FRESH_SEED) for values in (card, {}))
+        if worth(chosen) < worth(guesses):
+            parts = {"optimization", "mapper"} if method == "optimization" else {method}
+            card = {part: values for part, values in card.items() if part not in parts}
+            lines.append(f"On fresh images the choices of {NAMES[method]} are no better: its "
+                         "guesses stay.")
+    return card, lines

@@ -14,7 +14,16 @@ from pathlib import Path
 import torch
 
 from helpers import images
-from helpers.calibration import FRESH_SEED, NAMES, Calibration, compare, drawn, edited, search
+from helpers.calibration import (
+    FRESH_SEED,
+    NAMES,
+    Calibration,
+    compare,
+    confirmed,
+    drawn,
+    edited,
+    search,
+)
 from helpers.domains import CLIPS, load_domain, settings_path
 from helpers.domains.domain import OWN_CLIP
 from helpers.evaluation import reading_aucs
@@ -74,6 +83,8 @@ def calibrate(domain, folder=None):
     run = Calibration(domain, folder)
     card, table = search(run)
     lines += ["", *table, "", *compare(run, card)]
+    card, said = confirmed(run, card)
+    lines += ["", *said] if said else []
     write_report(folder, lines)
     trial = run.with_settings(card)
     sheet = edits_sheet(trial, run.prompts["optimization"])

@@ -112,6 +112,29 @@ def test_a_value_is_chosen_by_its_counts_alone(quick, toy, tmp_path, monkeypatch
     assert card["directions"]["match"][0] == 6.0
 
 
+def test_choices_that_fresh_images_do_not_confirm_are_dropped(quick, toy, tmp_path, monkeypatch):
+    def counts(domain, method, *given):
+        if method == "optimization":
+            return (0.5 if domain.settings.optimization.goal == 0.2 else 0.2), 0.5
+        return (0.3 if domain.settings.directions.match == 6.0 else 0.6), 0.5
+
+    monkeypatch.setattr(calibration, "count_edit", counts)
+    run, origin = Calibration(toy, tmp_path), "as method 1's"
+    card = {"linear_model": {"ridge": [50, ""]}, "directions": {"match": [6.0, ""]},
+            "optimization": {"goal": [0.2, ""]}, "mapper": {"goal": [0.2, origin]}}
+    left, said = calibration.confirmed(run, card)
+    assert left == {part: values for part, values in card.items() if part != "directions"}
+    assert said == ["On fresh images the choices of method 3 are no better: its guesses stay."]
+    monkeypatch.setattr(calibration, "count_edit", lambda *given: (0.5, 0.5))
+    assert calibration.confirmed(Calibration(toy, tmp_path / "again"), card) == (card, [])
+    card["optimization"]["goal"] = [2.7, ""]
+    monkeypatch.setattr(calibration, "count_edit", lambda domain, method, *given: (
+        (0.1 if method == "optimization" and domain.settings.optimization.goal == 2.7 else 0.5),
+        0.5))
+    left, _ = calibration.confirmed(Calibration(toy, tmp_path / "third"), card)
+    assert set(left) == {"linear_model", "directions"}
+
+
 def test_the_authors_numbers_stay_with_their_sweep(quick, toy, tmp_path):
     run = Calibration(replace(toy, published_sweep=("a sweep",)), tmp_path)
     assert list(run.prompts) == ["optimization"]
