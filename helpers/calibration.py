@@ -273,8 +273,9 @@ def confirmed(run, card):
     for method in run.prompts:
         chosen, guesses = (run.count(method, values, FRESH_SEED) for values in (card, {}))
         if worth(chosen) < worth(guesses):
-            parts = {"optimization", "mapper"} if method == "optimization" else {method}
+            own = {choice.part for choice in run.choices if choice.method == method}
+            parts = own | {"mapper"} if method == "optimization" else own
             card = {part: values for part, values in card.items() if part not in parts}
-            lines.append(f"On fresh images the choices of {NAMES[method]} are no better: its "
+            lines.append(f"On fresh images the choices of {NAMES[method]} are worse: its "
                          "guesses stay.")
     return card, lines

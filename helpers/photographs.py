@@ -204,12 +204,14 @@ class Photograph:
             head, edited_head: as `head` of `head_mask`, before the edit and after it; nothing is
                 put back beyond them. Both or none.
             settings: `BlendingSettings`.
-        Raises: ValueError for images of another size.
+        Raises: ValueError for images of another size, or one head without the other.
         """
         drawn = self.image if drawn is None else drawn
         if not edited.shape == drawn.shape == self.image.shape:
             raise ValueError(f"edited and drawn must be {list(self.image.shape)}, as the face is, "
                              f"got {list(edited.shape)} and {list(drawn.shape)}.")
+        if (head is None) != (edited_head is None):
+            raise ValueError("head and edited_head go together: give both of them, or none.")
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
         change, own = edited - drawn, torch.zeros(1)
         both = head if head is None else torch.maximum(head, edited_head)  # hair may have grown

@@ -26,10 +26,10 @@ from helpers.images import labelled_grid, to_jpeg, to_pil, to_tensor
 from helpers.inversion import invert, tune_generator
 from helpers.latents import random_w_plus
 from helpers.methods.directions import alpha_for, global_direction
-from helpers.methods.optimization import optimize_latent
 from helpers.photographs import LearntPicture, learn_picture, open_photograph
 
 from .faces import SURE
+from .keep import edit
 from .results import add_keep, save
 
 SEED, COUNT = 3033, 16
@@ -99,14 +99,7 @@ def psnr(image, other):
 
 def edits(domain, w_plus, method):
     """s [1, S] of a picture's w_plus [1, L, w_dim], edited by method 1 or 3 with each prompt."""
-    s, edited = domain.generator.styles(w_plus), []
-    for prompt in PROMPTS:
-        if method == "1":
-            edited.append(domain.generator.styles(optimize_latent(domain, w_plus, prompt)[0]))
-        else:
-            alpha = alpha_for(domain, s, domain.neutral, prompt)
-            edited.append(s + alpha * global_direction(domain, domain.neutral, prompt))
-    return edited
+    return [edit(domain, method, w_plus, prompt, None) for prompt in PROMPTS]
 
 
 @torch.no_grad()
@@ -180,11 +173,12 @@ def report(found):
         summary[stage] = {name: statistics.median(part[name] for part in parts)
                           for name in ("dlib", "psnr", "seconds")}
         for method in ("1", "3"):
-            edits = [part["edits"][method] for part in parts]
-            seen = [value for one in edits for value in one["there"].values() if value is not None]
+            counted = [part["edits"][method] for part in parts]
+            seen = [value for one in counted for value in one["there"].values()
+                    if value is not None]
             summary[stage][method] = {
                 "there": statistics.mean(seen),
-                "unchanged where sure": statistics.mean(one["unchanged"] for one in edits)}
+                "unchanged where sure": statistics.mean(one["unchanged"] for one in counted)}
     return summary
 
 

@@ -159,6 +159,8 @@ def test_other_sizes_are_refused():
     mine = photograph()
     with pytest.raises(ValueError, match=r"must be \[1, 3, 256, 256\]"):
         mine.put_back(torch.zeros(1, 3, 128, 128))
+    with pytest.raises(ValueError, match="head and edited_head go together"):
+        mine.put_back(mine.image, head=disc(0.3))
 
 
 def blended(settings):
