@@ -163,23 +163,28 @@ class Encoder(nn.Module):
 
 
 class HeadReader(nn.Module):
-    """Where the head is in a drawn picture: face, ears, glasses and hair, but no neck or hat.
+    """Where the head is in a drawn picture: face, ears, glasses and hair, but no neck; and a hat.
 
     It reads the generator's feature maps, whose clusters are parts of the picture
-    (arXiv 2004.14367), and so it knows hair from what is behind it.
+    (arXiv 2004.14367), and so it knows hair from what is behind it. Cloth above the eyes is a hat,
+    below them clothes, and far from the middle a curtain.
 
-    Args: inputs: channels of the maps; side: of the maps that it reads, in pixels.
+    Args: inputs: channels of the maps; side: of the maps that it reads, in pixels; eyes: how far
+        down they are, and hat: half the width of hats, in shares of the side.
     """
 
-    def __init__(self, inputs, side=64):
+    def __init__(self, inputs, side=64, eyes=0.5, hat=0.36):
         super().__init__()
-        self.config = dict(inputs=inputs, side=side)
-        self.side = side
-        self.linear = nn.Conv2d(inputs, 1, 1)
+        self.config = dict(inputs=inputs, side=side, eyes=eyes, hat=hat)
+        self.side, self.eyes, self.hat = side, eyes, hat
+        self.linear = nn.Conv2d(inputs, 2, 1)
 
     def forward(self, maps):
-        """maps [N, inputs, side, side] -> how likely it is the head, [N, 1, side, side]."""
-        return self.linear(maps.float()).sigmoid()
+        """maps [N, inputs, side, side] -> how likely it is head, or hat: [N, 2, side, side]."""
+        head, cloth = self.linear(maps.float()).sigmoid().split(1, dim=1)
+        place = (torch.arange(self.side, device=maps.device) + 0.5) / self.side
+        a_hat = (place < self.eyes)[:, None] & ((place - 0.5).abs() < self.hat)  # [side, side]
+        return torch.cat([head, cloth * a_hat], dim=1)
 
 
 def shrink(image, size):

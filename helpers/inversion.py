@@ -275,16 +275,21 @@ def tuned_domain(domain, changed):
     """A domain as the first, whose generator has some tensors {name: tensor} changed.
 
     Its W is the first's: linear model, directions and mappers act on it, if more weakly
-    (`tuned_strength`). Early stops were fitted to the first generator's maps, so it has none.
+    (`tuned_strength`); so method 3 looks for its alpha further. Early stops were fitted to the
+    first generator's maps, so it has none.
     """
+    first = domain.tuned_from or domain
+    tuning = first.settings.tuning
+    directions = replace(first.settings.directions, alpha_most=tuning.alpha_most,
+                         slack=tuning.slack)
     generator = copy.deepcopy(domain.generator)
     generator.load_state_dict(changed, strict=False)
     digest = hashlib.sha256(domain.fingerprint.encode())
     for name in sorted(changed):
         digest.update(changed[name].detach().cpu().numpy().tobytes())
-    tuned = replace(domain, generator=generator, fingerprint=digest.hexdigest(),
-                    tuned_from=domain.tuned_from or domain, preview_resolution=None, samples=(),
-                    sample_latents=None)
+    tuned = replace(domain, generator=generator, fingerprint=digest.hexdigest(), tuned_from=first,
+                    settings=replace(first.settings, directions=directions),
+                    preview_resolution=None, samples=(), sample_latents=None)
     for name in ("w_space", "linear_model", "style_statistics", "sweep"):  # all of them of W
         if name in domain.kept:
             tuned.kept[name] = domain.kept[name]

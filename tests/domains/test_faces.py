@@ -225,9 +225,10 @@ def test_the_head_is_read_from_the_generators_maps(faces_domain, latents):
     """Of FFHQ's faces the middle is face, and the upper corners are mostly what is behind them."""
     generator, reader = faces_domain.generator, faces_domain.head
     s = generator.styles(latents)  # [4, S]
-    heads = reader(generator.maps(s, reader.side))  # [4, 1, 64, 64]
-    assert heads[..., 24:48, 24:40].mean() > 0.9
-    assert heads[..., :4, :4].mean() < 0.2 and heads[..., :4, -4:].mean() < 0.2
+    heads = reader(generator.maps(s, reader.side))  # [4, 2, 64, 64]
+    assert heads[:, 0, 24:48, 24:40].mean() > 0.9
+    assert heads[:, 0, :4, :4].mean() < 0.2 and heads[:, 0, :4, -4:].mean() < 0.2
+    assert heads[:, 1, 32:].max() == 0 and heads[:, 1, :, :8].max() == 0  # no hat is there
     learnt = LearntPicture(None, faces_domain, latents[:1])
     assert torch.allclose(learnt.head, heads[:1], atol=1e-3)
     assert torch.equal(learnt.drawn, generator(latents[:1]))

@@ -10,17 +10,20 @@ import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
+from helpers.blending import (
+    border_mask,
+    change_mask,
+    head_beyond,
+    head_mask,
+    matched,
+    solid_head,
+    with_grain,
+    with_own_background,
+)
 from helpers.domains import align
 from helpers.domains.align import cut_square
 from helpers.images import to_tensor
-from helpers.photographs import (
-    Photograph,
-    change_mask,
-    head_mask,
-    matched,
-    open_photograph,
-    with_own_background,
-)
+from helpers.photographs import Photograph, open_photograph
 from helpers.settings import FFHQ_BLENDING
 
 SIDE = 256
@@ -45,6 +48,11 @@ def disc(radius, at=(0.5, 0.55)):
     place = (torch.arange(SIDE) + 0.5) / SIDE
     x, y = place[None, :] - at[0], place[:, None] - at[1]
     return ((x.square() + y.square()).sqrt() < radius).float()[None, None]
+
+
+def solid(head):
+    """`solid_head` with the usual settings."""
+    return solid_head(FFHQ_BLENDING, head)
 
 
 @pytest.mark.parametrize("width", (120, 300, 560))  # smaller and larger than the image
@@ -80,10 +88,9 @@ def test_where_the_photograph_ends_the_edit_goes_to_its_edge():
     whole = Photograph(mine.picture.crop((int(left), 0, 900, int(upper) + 300)), mine.image,
                        mine.corners - [left, 0])
     assert whole.open_sides() == [False, False, True, True]
-    everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE), FFHQ_BLENDING, disc(2.0),
-                             whole.open_sides())[0, 0]
-    assert everywhere[128, 0] > 0.9 and everywhere[-1, 128] > 0.9
-    assert everywhere[128, -1] == 0 and everywhere[0, 128] == 0
+    border = border_mask(FFHQ_BLENDING, whole.open_sides())[0, 0]
+    assert border[128, 0] == 1 and border[-1, 128] == 1
+    assert border[128, -1] == 0 and border[0, 128] == 0
 
 
 def test_what_lies_outside_the_picture_is_left_out():
@@ -102,45 +109,43 @@ def test_what_an_edit_shifts_behind_the_head_is_not_put_back():
     hair = torch.stack([disc(0.08, at=(0.1 + x, 0.1 + x)) for x in (0, 0.1, 0.2, 0.3)]).amax(dim=0)
     assert change_mask(face, FFHQ_BLENDING).max() > 0.9
     assert change_mask(away, FFHQ_BLENDING).max() < 1e-3
-    assert change_mask(face, FFHQ_BLENDING, hair).max() == 0
-    assert change_mask(away, FFHQ_BLENDING, hair).max() > 0.9
-    everywhere = change_mask(torch.ones(1, 3, SIDE, SIDE), FFHQ_BLENDING)
-    edge = torch.cat([everywhere[..., 0, :], everywhere[..., -1, :], everywhere[..., 0]], dim=-1)
-    assert edge.max() == 0 and everywhere[0, 0, 128, 128] > 0.999
+    assert change_mask(face, FFHQ_BLENDING, solid(hair)).max() == 0
+    assert change_mask(away, FFHQ_BLENDING, solid(hair)).max() > 0.9
+    assert change_mask(torch.ones(1, 3, SIDE, SIDE), FFHQ_BLENDING)[0, 0, 128, 128] > 0.999
 
 
 def test_a_head_is_solid_and_without_specks():
     ring = disc(0.3) - disc(0.03) + disc(0.015, at=(0.1, 0.1))
-    mask = head_mask(FFHQ_BLENDING, ring)
+    mask = head_mask(FFHQ_BLENDING, solid(ring))
     assert mask.shape == (1, 1, 256, 256) and mask[0, 0, 140, 128] > 0.99
     assert mask[0, 0, :60, :40].max() < 0.01 and mask[0, 0, 140, 206] > 0.5  # a little larger
     small = avg_pool2d(disc(0.3), 4)  # as it is read, at 64 px
-    read = head_mask(FFHQ_BLENDING, small)
-    assert (read - head_mask(FFHQ_BLENDING, disc(0.3))).abs().mean() < 0.02
+    read = head_mask(FFHQ_BLENDING, solid(small))
+    assert (read - head_mask(FFHQ_BLENDING, solid(disc(0.3)))).abs().mean() < 0.02
 
 
 def test_what_lies_beside_a_head_is_none():
     """An edit may draw something like hair that does not hang together with the head."""
     head, beside = disc(0.2), disc(0.08, at=(0.9, 0.55))
-    mask = head_mask(FFHQ_BLENDING, head + beside)
+    mask = head_mask(FFHQ_BLENDING, solid(head + beside))
     assert mask[0, 0, 140, 230] == 0 and mask[0, 0, 140, 128] > 0.99
-    assert torch.equal(mask, head_mask(FFHQ_BLENDING, head))
-    assert head_mask(FFHQ_BLENDING, beside).max() == 0
+    assert torch.equal(mask, head_mask(FFHQ_BLENDING, solid(head)))
+    assert head_mask(FFHQ_BLENDING, solid(beside)).max() == 0
 
 
 def test_what_an_edit_uncovers_is_the_photographs():
     """A head becomes smaller before a background that the generator draws in other colours: around
     it the photograph's own goes on. Where both draw the same, the edited image stays."""
-    mine, head, less = photograph(), disc(0.35), disc(0.2)
+    mine, head, less = photograph(), solid(disc(0.35)), solid(disc(0.2))
     image = 0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - head)
     mine.image = image
     edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
-    result, own = with_own_background(edited, image, head, less, FFHQ_BLENDING)
+    result, own = with_own_background(edited, image, head, less, less, FFHQ_BLENDING)
     assert (result[0, :, 140, 195:] - 0.6).abs().max() < 0.1  # from inside the former head on
     assert own[0, 0, 140, 195:].min() > 0.99 and own[0, 0, 140, 128] < 0.01
     assert (result - edited)[..., 120:160, 110:150].abs().max() < 1e-6
     alike = image * (1 - less) + edited * less
-    result, own = with_own_background(alike, image, head, less, FFHQ_BLENDING)
+    result, own = with_own_background(alike, image, head, less, less, FFHQ_BLENDING)
     assert torch.equal(result, alike) and not own.any()
 
 
@@ -148,11 +153,68 @@ def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     """An edit that makes all brighter, under a mask: at its edge nothing of that is left, in the
     middle it is. What differs by much outside is another thing, and moves nothing."""
     image = torch.zeros(1, 3, SIDE, SIDE)
-    mask = disc(0.35)
-    result = matched(image + 0.2, image, mask, FFHQ_BLENDING)
+    mask, border = disc(0.35), border_mask(FFHQ_BLENDING, [True] * 4)
+    result = matched(image + 0.2, image, mask, border, FFHQ_BLENDING)
     assert result[0, 0, 140, 128] > 0.19 and result[0, 0, 140, 128 + 88].abs() < 0.12
-    assert (matched(image + 0.8, image, mask, FFHQ_BLENDING) - 0.8).abs().max() < 1e-6
-    assert torch.equal(matched(image, image, mask, FFHQ_BLENDING), image)
+    assert (matched(image + 0.8, image, mask, border, FFHQ_BLENDING) - 0.8).abs().max() < 1e-6
+    assert torch.equal(matched(image, image, mask, border, FFHQ_BLENDING), image)
+
+
+def test_what_was_uncovered_goes_on_like_the_background():
+    """Stripes beside the head go on where the head was, and are not smeared."""
+    head, less = solid(disc(0.35)), solid(disc(0.2))
+    stripes = 0.5 * torch.cos(torch.arange(SIDE) / 2.0).expand(1, 3, SIDE, -1).transpose(2, 3)
+    edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
+    result, _ = with_own_background(edited, stripes * (1 - head), head, less, less, FFHQ_BLENDING)
+    filled, beside = result[0, 0, 120:160, 195:210], stripes[0, 0, 120:160, 230:]
+    assert filled.mean().abs() < 0.1 and 0.6 < filled.std() / beside.std() < 1.1
+    blurred, _ = with_own_background(edited, stripes * (1 - head), head, less, less,
+                                     replace(FFHQ_BLENDING, mirror=1.0))
+    assert blurred[0, 0, 120:160, 195:210].std() < 0.3 * beside.std()
+
+
+def test_a_hat_covers_what_hair_did():
+    """Where hair was and a hat is, the edited picture stays; without the hat, it is background."""
+    head, less = solid(disc(0.35)), solid(disc(0.2))
+    image, edited = 0.6 * (1 - head).expand(1, 3, -1, -1), -0.6 * torch.ones(1, 3, SIDE, SIDE)
+    hat = disc(0.35) * (torch.arange(SIDE)[:, None] < 100)
+    for covered, found in ((torch.maximum(less, hat), -0.6), (less, 0.6)):
+        result, _ = with_own_background(edited, image, head, less, covered, FFHQ_BLENDING)
+        assert (result[0, 0, 60:75, 120:136] - found).abs().max() < 0.1
+
+
+def test_hair_that_rises_above_the_square_is_edited_there_too():
+    """A dark head before a light wall, its top above the square: it becomes light as a whole, and
+    neither the wall nor a dark coat below is touched."""
+    y, x = np.mgrid[0:700, 0:900]
+    dark = (np.hypot(x - 420, y - 240) < 130) | (y > 440)
+    pixels = np.where(dark, 40, 200).astype(np.uint8)
+    corners = np.array([[270.0, 150.0], [270.0, 450.0], [570.0, 450.0], [570.0, 150.0]])
+    picture = Image.fromarray(np.stack([pixels] * 3, axis=-1))
+    image = to_tensor(cut_square(picture, corners, SIDE, print))
+    mine = Photograph(picture, image, corners)
+    head = (image[:, :1] < 0).float() * (torch.arange(SIDE)[:, None] < 190)
+    beyond = head_beyond(mine.around(2, 512), solid(head), FFHQ_BLENDING)[0, 0]
+    assert beyond[122, 256] > 0.9 and beyond[100:120, :150].max() < 0.05  # above it; the wall
+    assert beyond[384:].max() == 0 and beyond[128:384, 128:384].max() == 0
+    edited = image + 0.8 * head
+    result = np.asarray(mine.put_back(edited, image, head, head))[..., 0].astype(int)
+    assert abs(result[140, 420] - result[200, 420]) < 15 and result[140, 420] > 120
+    untouched = (y > 460) | (np.hypot(x - 420, y - 240) > 165)
+    assert np.array_equal(result[untouched], pixels[untouched])
+
+
+def test_grain_is_as_strong_as_the_photographs():
+    """What is put back has the grain of the photograph's smooth parts; a smooth one has none."""
+    random = torch.Generator().manual_seed(2)
+    smooth = torch.zeros(1, 3, SIDE, SIDE)
+    grainy = smooth + 0.03 * torch.randn(1, 1, SIDE, SIDE, generator=random)
+    place = disc(0.3)
+    inside = place.bool().expand(1, 3, -1, -1)
+    result = with_grain(grainy.lerp(smooth, place), grainy, place, FFHQ_BLENDING)
+    assert 0.7 < result[inside].std() / grainy[~inside].std() < 1.1
+    assert torch.equal(result[~inside], grainy[~inside])
+    assert torch.equal(with_grain(smooth, smooth, place, FFHQ_BLENDING), smooth)
 
 
 def test_other_sizes_are_refused():
@@ -165,9 +227,12 @@ def test_other_sizes_are_refused():
 
 def blended(settings):
     """A small photograph with an edit put back that changes all of it, here little and there much,
-    without a head that was read, and with such that have a hole and a strand and reach the edge,
-    lie off the middle, become smaller, or have a piece nearby."""
+    with a head that becomes smaller, without one that was read, and with such that have a hole and
+    a strand and reach the edge, lie off the middle, or have a piece nearby: one after the other."""
     mine, noise = photograph(width=100), torch.Generator().manual_seed(1)
+    pixels = np.asarray(mine.picture)
+    grain = np.random.default_rng(1).integers(-9, 10, (*pixels.shape[:2], 1))
+    mine.picture = Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8))
     change = interpolate(torch.randn(1, 3, 9, 9, generator=noise), SIDE, mode="bicubic")
     more = torch.linspace(0, 1, SIDE) ** 2  # to the right
     edited = (mine.image + 0.3 * more * change).clamp(-1, 1)
@@ -176,21 +241,19 @@ def blended(settings):
     head = torch.stack(parts).amax(dim=0)
     off, less = disc(0.06, (0.776, 0.54)), disc(0.4, (0.6, 0.6))
     near = disc(0.18) + disc(0.06, (0.771, 0.55))  # eight pixels away
-    cases = ((None, None), (head, head), (off, off), (head, less), (near, near))
-    results = []
-    for read in cases:
+    for read in ((head, less), (None, None), (head, head), (off, off), (near, near)):
         read = [part if part is None else avg_pool2d(part, 4) for part in read]
         result = mine.put_back(edited, None, *read, settings)
-        results.append(np.asarray(result)[270:390, 360:480])
-    return results
+        yield np.asarray(result)[270:390, 360:480]
 
 
 def test_every_setting_counts():
-    usual = blended(FFHQ_BLENDING)
+    usual = list(blended(FFHQ_BLENDING))
     for name, value in asdict(FFHQ_BLENDING).items():
         if name != "origin":
             other = value + 6 if isinstance(value, int) else 1.4 * value
-            assert not np.array_equal(blended(replace(FFHQ_BLENDING, **{name: other})), usual), name
+            changed = blended(replace(FFHQ_BLENDING, **{name: other}))
+            assert any(not np.array_equal(*pair) for pair in zip(changed, usual)), name
 
 
 def test_a_photograph_of_a_person(tmp_path, monkeypatch):
