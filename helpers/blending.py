@@ -253,6 +253,7 @@ def head_beyond(outer, solid, settings):
     """
     padding = [MASK_SIDE // 2] * 4
     square = F.pad(torch.ones(1, 1, MASK_SIDE, MASK_SIDE), padding)
+    touching = F.pad(solid, padding, mode="replicate")  # around the square, as at its edge
     solid = F.pad(solid, padding)
     to_head, to_other = ((outer - _spread(outer, known)).abs().amax(dim=1, keepdim=True)
                          for known in (solid, square - solid))  # each [1, 1, 512, 512]
@@ -262,8 +263,8 @@ def head_beyond(outer, solid, settings):
     away = torch.stack([-x, x - 1, -y]).amax(dim=0)  # 0 at the edge
     near = 1 - _rise(away, settings.reach / 2, settings.reach)
     near = near * (1 - _rise(y, settings.beyond_from / 2, settings.beyond_from))
-    beside_head = (2 * _spread(solid, square)).clamp(max=1)
-    beyond = _blurred(_grown(alike * near * beside_head, settings.inner), settings.edge_blur)
+    beyond = _grown(alike * near * touching, settings.inner)
+    beyond = _blurred(beyond, settings.edge_blur)
     return beyond * (1 - square)
 
 

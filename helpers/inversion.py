@@ -275,13 +275,11 @@ def tuned_domain(domain, changed):
     """A domain as the first, whose generator has some tensors {name: tensor} changed.
 
     Its W is the first's: linear model, directions and mappers act on it, if more weakly
-    (`tuned_strength`); so method 3 looks for its alpha further. Early stops were fitted to the
+    (`tuned_strength`); so method 3 looks for more of its match. Early stops were fitted to the
     first generator's maps, so it has none.
     """
     first = domain.tuned_from or domain
-    tuning = first.settings.tuning
-    directions = replace(first.settings.directions, alpha_most=tuning.alpha_most,
-                         slack=tuning.slack)
+    directions = replace(first.settings.directions, slack=first.settings.tuning.slack)
     generator = copy.deepcopy(domain.generator)
     generator.load_state_dict(changed, strict=False)
     digest = hashlib.sha256(domain.fingerprint.encode())

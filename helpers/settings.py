@@ -30,8 +30,7 @@ class TuningSettings:
     noise_lr: float  # constant noise maps
     levels: int  # of the pyramid of pixels, each half the size of the one before
     strength: float  # how much longer an edit's step is on a tuned generator, at most
-    alpha_most: float  # as `DirectionSettings.alpha_most`, on a tuned generator, and
-    slack: float  # as its slack
+    slack: float  # as `DirectionSettings.slack`, on a tuned generator
     features: float  # weight of the distance between CLIP's vectors,
     identity: float = 0.0  # between the identity network's,
     identity_maps: float = 0.0  # between its feature maps,

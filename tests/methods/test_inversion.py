@@ -240,6 +240,7 @@ def test_a_tuned_generator_draws_the_picture_and_the_first_stays(toy):
     assert error[1] < 0.5 * error[0]
     assert tuned.fingerprint != toy.fingerprint and tuned.w_fingerprint == toy.fingerprint
     assert tuned.preview_resolution is None
+    assert tuned.settings.directions.slack == 0.04 != toy.settings.directions.slack
     assert torch.equal(tuned.generator.styles(w_plus), toy.generator.styles(w_plus))
 
 
