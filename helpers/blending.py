@@ -139,34 +139,35 @@ def _spread(x, known):
     return known * x + (1 - known) * F.interpolate(coarse, x.shape[-1], mode="bilinear")
 
 
-def _mirrored(image, known, settings):
-    """The image beyond the edge of what is known, as in a mirror that stands on that edge; and how
-    much of it to take, less and less with the distance from there.
+def _mirrored(outer, known, settings):
+    """The photograph beyond the edge of what is known, as in a mirror that stands on that edge; and
+    how much of it to take, less and less with the distance from there.
 
-    Args: image [1, 3, R, R]; known [1, 1, 256, 256] of 0 and 1; settings: `BlendingSettings`.
-    Returns: image [1, 3, R, R], share [1, 1, 256, 256] from 0 to 1.
+    Args: outer, known: as of `background`. Returns: for the square in the middle, image
+        [1, 3, R, R] and share [1, 1, 256, 256] from 0 to 1.
     """
-    edge = (known * _grown(1 - known, 3))[0, 0].nonzero().float()  # [E, 2] row and column
-    unknown = (known[0, 0] == 0).nonzero()  # [U, 2]
-    share = torch.zeros_like(known)
-    if not len(edge) or not len(unknown):
-        return image, share
-    nearest = edge[torch.cdist(unknown.float(), edge).argmin(dim=1)]  # [U, 2]
-    offset = torch.zeros(1, 2, MASK_SIDE, MASK_SIDE)
-    row, column = unknown.T
-    offset[0, :, row, column] = (nearest - unknown).T
-    distance = offset.square().sum(dim=1, keepdim=True).sqrt()  # [1, 1, 256, 256]
+    size, edge = 2 * MASK_SIDE, MASK_SIDE // 2
+    beside = ((known > 0.99) & (_grown(1 - known, 3) > 0.01))[0, 0].nonzero()  # [E, 2] row, column
+    inside = torch.zeros(size, size, dtype=torch.bool)
+    inside[edge:-edge, edge:-edge] = True
+    unknown = ((known[0, 0] <= 0.99) & inside).nonzero()  # [U, 2]
+    offset = torch.zeros(1, 2, size, size)
+    if len(beside) and len(unknown):
+        nearest = torch.cdist(unknown.float(), beside.float()).argmin(dim=1)  # [U]
+        row, column = unknown.T
+        offset[0, :, row, column] = (beside[nearest] - unknown).T.float()
+    distance = offset.square().sum(dim=1, keepdim=True).sqrt()  # [1, 1, 512, 512]
     offset = _blurred(offset, settings.edge_blur)
-    place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE * 2 - 1
+    place = (torch.arange(size) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(place, place, indexing="ij")
-    down, along = 2 * offset[0] * 2 / MASK_SIDE  # from where it is to its mirror image
-    grid = torch.stack([x + along, y + down])[None]  # [1, 2, 256, 256]
+    down, along = 2 * offset[0] * 2 / size  # from where it is to its mirror image
+    grid = torch.stack([x + along, y + down])[None]  # [1, 2, 512, 512]
     there = F.grid_sample(known, grid.permute(0, 2, 3, 1), align_corners=False)
-    there = _blurred(there, settings.edge_blur)  # 0 where it lies beyond the square
-    grid = F.interpolate(grid, image.shape[-1], mode="bilinear").permute(0, 2, 3, 1)
-    seen = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
-    share = there * (1 - _rise(distance, settings.mirror / 2, settings.mirror))
-    return seen, share
+    share = _blurred(there, settings.edge_blur)
+    share = share * (1 - _rise(distance, settings.mirror / 2, settings.mirror))
+    grid, share = grid[..., edge:-edge, edge:-edge], share[..., edge:-edge, edge:-edge]
+    grid = F.interpolate(grid, outer.shape[-1] // 2, mode="bilinear").permute(0, 2, 3, 1)
+    return F.grid_sample(outer, grid, padding_mode="border", align_corners=False), share
 
 
 def _above_chin(settings):
@@ -176,16 +177,34 @@ def _above_chin(settings):
     return above[:, None].expand(1, 1, -1, MASK_SIDE)
 
 
-def with_own_background(edited, image, head, edited_head, covered, settings):
+def background(outer, known, settings):
+    """What the photograph may show behind the head: image [1, 3, R, R] of the square.
+
+    Above the chin it goes on as in a mirror from what lies around the head; below it, and far from
+    all that is known, it is a mean of that.
+
+    Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
+        known [1, 1, 512, 512], from 0 where the head is in it to 1; settings: `BlendingSettings`.
+    """
+    edge = MASK_SIDE // 2
+    mean = _spread(F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE), known)[..., edge:-edge, edge:-edge]
+    mirrored, share = _mirrored(outer, known, settings)
+    layers = torch.cat([mean, share * _above_chin(settings)], dim=1)  # [1, 4, 256, 256]
+    mean, share = F.interpolate(layers, mirrored.shape[-1], mode="bilinear").split([3, 1], dim=1)
+    return mean.lerp(mirrored, share)
+
+
+def with_own_background(edited, image, behind, heads, settings):
     """The edited image with the photograph's background beside the head: in what the edit uncovers,
     and where the generator draws another one; and where that was put, [1, 1, R, R] from 0 to 1.
 
-    What was uncovered is filled from what lies around the head; a hat covers what hair did. Below
-    the chin nothing counts as uncovered, since there the generator draws neck and clothes.
+    A hat covers what hair did. Below the chin nothing counts as uncovered, since there the
+    generator draws neck and clothes.
 
-    Args: edited, image [1, 3, R, R]; head, edited_head: of `solid_head`, before the edit and after
-        it; covered: so for head and hat together, after it; settings: `BlendingSettings`.
+    Args: edited, image [1, 3, R, R]; behind: of `background`; heads: three of `solid_head`: before
+        the edit, after it, and head and hat together after it; settings: `BlendingSettings`.
     """
+    head, edited_head, covered = heads
     before, after = head_mask(settings, head), head_mask(settings, edited_head)
     outside = (1 - torch.maximum(before, after)).clamp(0, 1)  # [1, 1, 256, 256]
     apart = _rise(_amount(image - edited), settings.other / 2, settings.other)
@@ -195,14 +214,24 @@ def with_own_background(edited, image, head, edited_head, covered, settings):
     uncovered = _blurred(uncovered, settings.edge_blur) * _above_chin(settings)
     own = torch.maximum(other, uncovered)
     own = own * (1 - _blurred(_shrunk(covered, settings.inner), settings.edge_blur))
-    behind = _spread(F.adaptive_avg_pool2d(image, MASK_SIDE), (1 - before).clamp(0, 1))
-    mirrored, share = _mirrored(image, (before < 0.01).float(), settings)
-    share = share * _above_chin(settings)
-    layers = torch.cat([behind, before, own, share], dim=1)  # [1, 6, 256, 256]
-    layers = F.interpolate(layers, image.shape[-1], mode="bilinear")  # [1, 6, R, R]
-    behind, before, own, share = layers.split([3, 1, 1, 1], dim=1)
-    behind = behind.lerp(mirrored, share)
+    layers = F.interpolate(torch.cat([before, own], dim=1), image.shape[-1], mode="bilinear")
+    before, own = layers.split([1, 1], dim=1)  # each [1, 1, R, R]
     return edited.lerp(image.lerp(behind, before), own), own
+
+
+def in_front(image, drawn, settings):
+    """What is held before the chin or lies over the shoulder, as a hand: [1, 1, R, R] from 0 to 1.
+
+    It is where the photograph differs much from the face as it was encoded, below the mouth: the
+    generator can draw a face, and nothing before it.
+
+    Args: image, drawn [1, 3, R, R], of the photograph and as it was encoded; settings:
+        `BlendingSettings`.
+    """
+    found = _rise(_amount(image - drawn), settings.foreign / 2, settings.foreign)
+    found = _grown(_shrunk(found, settings.inner), settings.inner)
+    found = _blurred(found * (1 - _above_chin(settings)), settings.edge_blur)
+    return F.interpolate(found, image.shape[-1], mode="bilinear")
 
 
 def much_changed(change, settings):
@@ -243,28 +272,26 @@ def with_grain(after, before, place, settings):
 
 
 def head_beyond(outer, solid, settings):
-    """Where a head goes on beyond the square, as hair that rises above it: [1, 1, 512, 512] from 0
-    to 1, and 0 in the square itself.
+    """Where a head goes on above the square, as hair that rises higher: [1, 1, 512, 512] from 0 to
+    1, and 0 in the square itself.
 
-    There the photograph is like the head nearby, rather than like what lies beside it.
+    There the photograph is like the head rather than like what lies beside it, from the square
+    upwards, and no more a little higher: what never ends is no hair.
 
-    Args: outer [1, 3, 512, 512], a square twice as large around the same middle; solid: of
-        `solid_head`; settings: `BlendingSettings`.
+    Args: outer: as of `background`; solid: of `solid_head`; settings: `BlendingSettings`.
     """
-    padding = [MASK_SIDE // 2] * 4
-    square = F.pad(torch.ones(1, 1, MASK_SIDE, MASK_SIDE), padding)
-    touching = F.pad(solid, padding, mode="replicate")  # around the square, as at its edge
-    solid = F.pad(solid, padding)
+    edge, rows = MASK_SIDE // 2, round(settings.reach * MASK_SIDE)
+    outer = F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE)
+    square = F.pad(torch.ones(1, 1, MASK_SIDE, MASK_SIDE), [edge] * 4)
+    solid = F.pad(solid, [edge] * 4)
     to_head, to_other = ((outer - _spread(outer, known)).abs().amax(dim=1, keepdim=True)
                          for known in (solid, square - solid))  # each [1, 1, 512, 512]
     alike = _rise(to_other / (to_head + to_other + 1e-3), settings.alike, (1 + settings.alike) / 2)
-    place = (torch.arange(2 * MASK_SIDE) + 0.5) / MASK_SIDE - 0.5  # from 0 to 1 in the square
-    x, y = place.expand(2 * MASK_SIDE, -1), place[:, None].expand(-1, 2 * MASK_SIDE)
-    away = torch.stack([-x, x - 1, -y]).amax(dim=0)  # 0 at the edge
-    near = 1 - _rise(away, settings.reach / 2, settings.reach)
-    near = near * (1 - _rise(y, settings.beyond_from / 2, settings.beyond_from))
-    beyond = _grown(alike * near * touching, settings.inner)
-    beyond = _blurred(beyond, settings.edge_blur)
+    upwards = torch.cat([solid[:, :, edge:edge + 1], alike[:, :, :edge].flip(2)], dim=2)
+    goes_on = upwards[:, :, :rows].cumprod(dim=2)  # [1, 1, rows, 512]
+    goes_on = goes_on * (1 - _grown(goes_on[:, :, -1:], settings.margin))
+    beyond = F.pad(goes_on.flip(2), [0, 0, edge - rows + 1, 2 * MASK_SIDE - edge - 1])
+    beyond = _blurred(_grown(beyond, settings.inner), settings.edge_blur)
     return beyond * (1 - square)
 
 

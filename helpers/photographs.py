@@ -9,10 +9,13 @@ from PIL import Image
 
 from .blending import (
     MASK_SIDE,
+    background,
     border_mask,
     change_mask,
     continued,
     head_beyond,
+    head_mask,
+    in_front,
     matched,
     much_changed,
     solid_head,
@@ -35,7 +38,8 @@ class Photograph:
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
 
-    def put_back(self, edited, drawn=None, head=None, edited_head=None, settings=FFHQ_BLENDING):
+    def put_back(self, edited, drawn=None, head=None, edited_head=None, covers=None,
+                 settings=FFHQ_BLENDING):
         """The whole photograph with the face edited: a PIL picture of its full size.
 
         What the edit changed is added to the photograph, so that all detail stays that no edit
@@ -49,6 +53,8 @@ class Photograph:
             head, edited_head: [1, 2, r, r], how likely it is the head, or a hat
                 (`face_networks.HeadReader`), before the edit and after it; nothing is put back
                 beyond them. Both or none.
+            covers: [1, 1, R, R] from 0 to 1, what is before the face (`blending.in_front`) and
+                stays as it is.
             settings: `BlendingSettings`.
         Raises: ValueError for images of another size, or one head without the other.
         """
@@ -65,12 +71,17 @@ class Photograph:
         if head is None:
             mask = change_mask(change, settings)  # [1, 1, R, R]
         else:
-            before, after, covered = (solid_head(settings, read) for read in (
-                head[:, :1], edited_head[:, :1], edited_head.amax(dim=1, keepdim=True)))
-            mask = change_mask(change, settings, torch.maximum(before, after))
-            beyond = head_beyond(self.around(2, 2 * MASK_SIDE), before, settings)
+            heads = [solid_head(settings, read) for read in (
+                head[:, :1], edited_head[:, :1], edited_head.amax(dim=1, keepdim=True))]
+            mask = change_mask(change, settings, torch.maximum(heads[0], heads[1]))
+            outer = self.around(2, 2 * self.image.shape[-1])
+            beyond = head_beyond(outer, heads[0], settings)  # [1, 1, 512, 512]
             where = where_put_back(border, beyond, settings)
-            edited, own = with_own_background(edited, self.image, before, after, covered, settings)
+            known = F.pad(1 - head_mask(settings, heads[0]), [MASK_SIDE // 2] * 4, value=1)
+            behind = background(outer, known.clamp(min=0) * (1 - beyond), settings)
+            edited, own = with_own_background(edited, self.image, behind, heads, settings)
+        if covers is not None:
+            mask = mask * (1 - covers)
         edited = matched(edited, self.image, mask, border, settings)
         much = torch.maximum(much_changed(change, settings), own)
         layers = continued(torch.cat([change, edited, much, mask], dim=1), where)
@@ -156,6 +167,11 @@ class LearntPicture:
         s = self.domain.generator.styles(self.w_plus)
         self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
         self.head = self.head_of(s)  # [1, 2, r, r], where it is before an edit; or None
+        first, self.covers = self.domain.tuned_from, None
+        if self.photograph is not None and first is not None:
+            with torch.no_grad():
+                encoded = first.generator.synthesize(s).cpu()
+            self.covers = in_front(self.photograph.image, encoded, FFHQ_BLENDING)
 
     @torch.no_grad()
     def draw(self, s):
@@ -180,7 +196,7 @@ class LearntPicture:
         image = self.draw(s)
         if self.photograph is None:
             return to_pil(image)
-        return self.photograph.put_back(image, self.drawn, self.head, self.head_of(s))
+        return self.photograph.put_back(image, self.drawn, self.head, self.head_of(s), self.covers)
 
 
 def learn_picture(domain, source, say=print, callback=None):

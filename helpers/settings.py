@@ -72,9 +72,9 @@ class BlendingSettings:
     mirror: float  # as far into what was uncovered the background is mirrored; from half: in part
     chin: float  # height, in shares of the side, from which on the edited image stays, and
     chin_edge: float  # how soft that edge is
-    alike: float  # from so near to the head's colour, of 0 to 1, it goes on beyond the square,
-    reach: float  # up to so far from it; from half: in part; and no further down than
-    beyond_from: float  # this height; shares of the side
+    foreign: float  # what differs by more from the encoding, below the chin, is before the face
+    alike: float  # from so near to the head's colour, of 0 to 1, it goes on above the square,
+    reach: float  # and ends before that far, in shares of its side
     samples: int  # across a pixel, where the photograph is coarser than the edited face
     grain_blur: float  # in the photograph's pixels: what this blur takes away is fine detail,
     grain_near: float  # its strength is that within such a blur,
@@ -184,7 +184,7 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     head_edge=0.2, holes=25, specks=13, margin=15, edge_blur=2.0, least=0.04, change_blur=3.0,
     mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.002,
     border_to=0.015, other=0.25, inner=7, mirror=64.0, chin=0.76, chin_edge=0.06,
-    alike=0.4, reach=0.2, beyond_from=0.6, samples=2, grain_blur=1.0, grain_near=6.0,
+    foreign=0.5, alike=0.5, reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0,
     grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 

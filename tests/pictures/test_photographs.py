@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from helpers.blending import (
+    background,
     border_mask,
     change_mask,
     head_beyond,
     head_mask,
+    in_front,
     matched,
     solid_head,
     with_grain,
@@ -133,19 +135,26 @@ def test_what_lies_beside_a_head_is_none():
     assert head_mask(FFHQ_BLENDING, solid(beside)).max() == 0
 
 
+def behind(image, head, settings=FFHQ_BLENDING):
+    """`background` of an image without anything around it, where the head is not."""
+    outer = pad(image, [SIDE // 2] * 4, mode="reflect")
+    known = pad(1 - head_mask(settings, head), [SIDE // 2] * 4, value=1)
+    return background(outer, known, settings)
+
+
 def test_what_an_edit_uncovers_is_the_photographs():
     """A head becomes smaller before a background that the generator draws in other colours: around
     it the photograph's own goes on. Where both draw the same, the edited image stays."""
-    mine, head, less = photograph(), solid(disc(0.35)), solid(disc(0.2))
+    head, less = solid(disc(0.35)), solid(disc(0.2))
     image = 0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - head)
-    mine.image = image
     edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
-    result, own = with_own_background(edited, image, head, less, less, FFHQ_BLENDING)
+    wall, heads = behind(image, head), (head, less, less)
+    result, own = with_own_background(edited, image, wall, heads, FFHQ_BLENDING)
     assert (result[0, :, 140, 195:] - 0.6).abs().max() < 0.1  # from inside the former head on
     assert own[0, 0, 140, 195:].min() > 0.99 and own[0, 0, 140, 128] < 0.01
     assert (result - edited)[..., 120:160, 110:150].abs().max() < 1e-6
     alike = image * (1 - less) + edited * less
-    result, own = with_own_background(alike, image, head, less, less, FFHQ_BLENDING)
+    result, own = with_own_background(alike, image, wall, (less, less, less), FFHQ_BLENDING)
     assert torch.equal(result, alike) and not own.any()
 
 
@@ -160,17 +169,15 @@ def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     assert torch.equal(matched(image, image, mask, border, FFHQ_BLENDING), image)
 
 
-def test_what_was_uncovered_goes_on_like_the_background():
-    """Stripes beside the head go on where the head was, and are not smeared."""
-    head, less = solid(disc(0.35)), solid(disc(0.2))
+def test_the_background_goes_on_behind_the_head():
+    """Stripes beside the head go on where it is, above the chin, and are not smeared."""
+    head = solid(disc(0.35))
     stripes = 0.5 * torch.cos(torch.arange(SIDE) / 2.0).expand(1, 3, SIDE, -1).transpose(2, 3)
-    edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
-    result, _ = with_own_background(edited, stripes * (1 - head), head, less, less, FFHQ_BLENDING)
-    filled, beside = result[0, 0, 120:160, 195:210], stripes[0, 0, 120:160, 230:]
+    image, beside = stripes * (1 - head), stripes[0, 0, 120:160, 230:]
+    filled = behind(image, head)[0, 0, 120:160, 195:210]
     assert filled.mean().abs() < 0.1 and 0.6 < filled.std() / beside.std() < 1.1
-    blurred, _ = with_own_background(edited, stripes * (1 - head), head, less, less,
-                                     replace(FFHQ_BLENDING, mirror=1.0))
-    assert blurred[0, 0, 120:160, 195:210].std() < 0.3 * beside.std()
+    smeared = behind(image, head, replace(FFHQ_BLENDING, mirror=1.0))[0, 0, 120:160, 195:210]
+    assert smeared.std() < 0.3 * beside.std()
 
 
 def test_a_hat_covers_what_hair_did():
@@ -179,29 +186,52 @@ def test_a_hat_covers_what_hair_did():
     image, edited = 0.6 * (1 - head).expand(1, 3, -1, -1), -0.6 * torch.ones(1, 3, SIDE, SIDE)
     hat = disc(0.35) * (torch.arange(SIDE)[:, None] < 100)
     for covered, found in ((torch.maximum(less, hat), -0.6), (less, 0.6)):
-        result, _ = with_own_background(edited, image, head, less, covered, FFHQ_BLENDING)
+        result, _ = with_own_background(edited, image, behind(image, head), (head, less, covered),
+                                        FFHQ_BLENDING)
         assert (result[0, 0, 60:75, 120:136] - found).abs().max() < 0.1
 
 
-def test_hair_that_rises_above_the_square_is_edited_there_too():
-    """A dark head before a light wall, its top above the square: it becomes light as a whole, and
-    neither the wall nor a dark coat below is touched."""
+def test_what_is_held_before_the_chin_stays():
+    """A card before the chin, which the encoding lacks; another look of the eyes is no card."""
+    drawn = torch.zeros(1, 3, SIDE, SIDE)
+    card = disc(0.1, at=(0.5, 0.88))
+    found = in_front(drawn + 0.8 * card + 0.8 * disc(0.1, at=(0.5, 0.4)), drawn, FFHQ_BLENDING)
+    assert found[0, 0, 225, 128] > 0.95 and found[0, 0, :150].max() == 0
+    mine = photograph()
+    edited = (mine.image + 0.5 * disc(0.4, at=(0.5, 0.7))).clamp(-1, 1)
+    with_card, without = mine.put_back(edited, covers=found), mine.put_back(edited)
+    assert not np.array_equal(np.asarray(with_card), np.asarray(without))
+    again = to_tensor(cut_square(with_card, mine.corners, SIDE, print))
+    assert (again - mine.image)[..., 215:235, 118:138].abs().max() < 0.03
+
+
+def tall_hair(radius, tip=40):
+    """A dark head before a light wall, its top (of another grey) above the square, with a dark coat
+    below: a photograph, and where the head is in its square."""
     y, x = np.mgrid[0:700, 0:900]
-    dark = (np.hypot(x - 420, y - 240) < 130) | (y > 440)
-    pixels = np.where(dark, 40, 200).astype(np.uint8)
+    pixels = np.where((np.hypot(x - 420, y - 240) < radius) | (y > 440), 40, 200)
+    pixels = np.where((pixels == 40) & (y < 140), tip, pixels).astype(np.uint8)
     corners = np.array([[270.0, 150.0], [270.0, 450.0], [570.0, 450.0], [570.0, 150.0]])
     picture = Image.fromarray(np.stack([pixels] * 3, axis=-1))
     image = to_tensor(cut_square(picture, corners, SIDE, print))
-    mine = Photograph(picture, image, corners)
     head = (image[:, :1] < 0).float() * (torch.arange(SIDE)[:, None] < 190)
-    beyond = head_beyond(mine.around(2, 512), solid(head), FFHQ_BLENDING)[0, 0]
+    return Photograph(picture, image, corners), head
+
+
+def test_hair_that_rises_above_the_square_is_edited_there_too():
+    """It becomes light as a whole, and neither the wall nor the coat is touched. What goes on and
+    on is no hair."""
+    mine, head = tall_hair(radius=130)
+    beyond = head_beyond(mine.around(2, 2 * SIDE), solid(head), FFHQ_BLENDING)[0, 0]
     assert beyond[122, 256] > 0.9 and beyond[100:120, :150].max() < 0.05  # above it; the wall
     assert beyond[384:].max() == 0 and beyond[128:384, 128:384].max() == 0
-    edited = image + 0.8 * head
-    result = np.asarray(mine.put_back(edited, image, head, head))[..., 0].astype(int)
-    assert abs(result[140, 420] - result[200, 420]) < 15 and result[140, 420] > 120
+    result = np.asarray(mine.put_back(mine.image + 0.8 * head, mine.image, head, head))[..., 0]
+    assert abs(int(result[140, 420]) - int(result[200, 420])) < 15 and result[140, 420] > 120
+    y, x = np.mgrid[0:700, 0:900]
     untouched = (y > 460) | (np.hypot(x - 420, y - 240) > 165)
-    assert np.array_equal(result[untouched], pixels[untouched])
+    assert np.array_equal(result[untouched], np.asarray(mine.picture)[..., 0][untouched])
+    tower, head = tall_hair(radius=200)
+    assert head_beyond(tower.around(2, 2 * SIDE), solid(head), FFHQ_BLENDING)[..., 256].max() == 0
 
 
 def test_grain_is_as_strong_as_the_photographs():
@@ -228,7 +258,8 @@ def test_other_sizes_are_refused():
 def blended(settings):
     """A small photograph with an edit put back that changes all of it, here little and there much,
     with a head that becomes smaller, without one that was read, and with such that have a hole and
-    a strand and reach the edge, lie off the middle, or have a piece nearby: one after the other."""
+    a strand and reach the edge, lie off the middle, or have a piece nearby: one after the other.
+    Then two with hair that rises above the square."""
     mine, noise = photograph(width=100), torch.Generator().manual_seed(1)
     pixels = np.asarray(mine.picture)
     grain = np.random.default_rng(1).integers(-9, 10, (*pixels.shape[:2], 1))
@@ -243,8 +274,12 @@ def blended(settings):
     near = disc(0.18) + disc(0.06, (0.771, 0.55))  # eight pixels away
     for read in ((head, less), (None, None), (head, head), (off, off), (near, near)):
         read = [part if part is None else avg_pool2d(part, 4) for part in read]
-        result = mine.put_back(edited, None, *read, settings)
+        covers = in_front(mine.image, 0.4 * mine.image, settings)
+        result = mine.put_back(edited, None, *read, covers, settings)
         yield np.asarray(result)[270:390, 360:480]
+    for tall, head in (tall_hair(radius=130, tip=90), tall_hair(radius=165)):
+        yield np.asarray(tall.put_back(tall.image + 0.8 * head, tall.image, head, head,
+                                       settings=settings))
 
 
 def test_every_setting_counts():
