@@ -1,4 +1,7 @@
-"""How an edited face goes back into its photograph: masks, colours, what lies behind the head."""
+"""How an edited face goes back into its photograph: masks, colours, what lies behind the head.
+
+All of it runs on the CPU.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -112,8 +115,8 @@ def change_mask(change, settings, solid=None):
 def matched(edited, image, mask, border, settings):
     """The edited image with the colours just outside the mask as they are in the photograph.
 
-    Near the mask's edge it is moved by what parts both images outside; deep inside it stays. So
-    what an edit uncovers beside the head has no edge to what lies around it.
+    Near the mask's edge it is moved by the difference of both images just outside; deep inside it
+    stays. So what an edit uncovers beside the head has no edge to what lies around it.
 
     Args: edited, image [1, 3, R, R]; mask [1, 1, R, R]; border: of `border_mask`; settings:
         `BlendingSettings`.
@@ -170,17 +173,17 @@ def _mirrored(outer, known, settings):
     return F.grid_sample(outer, grid, padding_mode="border", align_corners=False), share
 
 
-def _above_chin(settings):
-    """1 above the chin, 0 below it: [1, 1, 256, 256]."""
+def _above(height, settings):
+    """1 above a height of the square, 0 below it, with a soft edge: [1, 1, 256, 256]."""
     place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
-    above = 1 - _rise(place, settings.chin - settings.chin_edge, settings.chin)
+    above = 1 - _rise(place, height - settings.mouth_edge, height)
     return above[:, None].expand(1, 1, -1, MASK_SIDE)
 
 
 def background(outer, known, settings):
     """What the photograph may show behind the head: image [1, 3, R, R] of the square.
 
-    Above the chin it goes on as in a mirror from what lies around the head; below it, and far from
+    Above the mouth it goes on as in a mirror from what lies around the head; below it, and far from
     all that is known, it is a mean of that.
 
     Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
@@ -189,7 +192,7 @@ def background(outer, known, settings):
     edge = MASK_SIDE // 2
     mean = _spread(F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE), known)[..., edge:-edge, edge:-edge]
     mirrored, share = _mirrored(outer, known, settings)
-    layers = torch.cat([mean, share * _above_chin(settings)], dim=1)  # [1, 4, 256, 256]
+    layers = torch.cat([mean, share * _above(settings.mouth, settings)], dim=1)  # [1, 4, 256, 256]
     mean, share = F.interpolate(layers, mirrored.shape[-1], mode="bilinear").split([3, 1], dim=1)
     return mean.lerp(mirrored, share)
 
@@ -198,7 +201,7 @@ def with_own_background(edited, image, behind, heads, settings):
     """The edited image with the photograph's background beside the head: in what the edit uncovers,
     and where the generator draws another one; and where that was put, [1, 1, R, R] from 0 to 1.
 
-    A hat covers what hair did. Below the chin nothing counts as uncovered, since there the
+    A hat covers what hair did. Below the mouth nothing counts as uncovered, since there the
     generator draws neck and clothes.
 
     Args: edited, image [1, 3, R, R]; behind: of `background`; heads: three of `solid_head`: before
@@ -211,7 +214,8 @@ def with_own_background(edited, image, behind, heads, settings):
     other = _blurred(_spread(apart, outside), settings.near)
     uncovered = _shrunk(head * (1 - covered), settings.inner)
     uncovered = _grown(_grown(uncovered, settings.inner), settings.margin) * apart
-    uncovered = _blurred(uncovered, settings.edge_blur) * _above_chin(settings)
+    uncovered = _blurred(uncovered, settings.edge_blur)
+    uncovered = uncovered * _above(settings.mouth, settings)
     own = torch.maximum(other, uncovered)
     own = own * (1 - _blurred(_shrunk(covered, settings.inner), settings.edge_blur))
     layers = F.interpolate(torch.cat([before, own], dim=1), image.shape[-1], mode="bilinear")
@@ -220,17 +224,17 @@ def with_own_background(edited, image, behind, heads, settings):
 
 
 def in_front(image, drawn, settings):
-    """What is held before the chin or lies over the shoulder, as a hand: [1, 1, R, R] from 0 to 1.
+    """What is held in front of the chin, as a hand: [1, 1, R, R] from 0 to 1.
 
-    It is where the photograph differs much from the face as it was encoded, below the mouth: the
-    generator can draw a face, and nothing before it.
+    It is where, low in the square, the photograph differs much from the face as it was encoded: the
+    generator can draw a face, and nothing in front of it.
 
     Args: image, drawn [1, 3, R, R], of the photograph and as it was encoded; settings:
         `BlendingSettings`.
     """
     found = _rise(_amount(image - drawn), settings.foreign / 2, settings.foreign)
     found = _grown(_shrunk(found, settings.inner), settings.inner)
-    found = _blurred(found * (1 - _above_chin(settings)), settings.edge_blur)
+    found = _blurred(found * (1 - _above(settings.front, settings)), settings.edge_blur)
     return F.interpolate(found, image.shape[-1], mode="bilinear")
 
 
@@ -263,7 +267,8 @@ def with_grain(after, before, place, settings):
     Args: after, before [1, 3, H, W], the photograph with the edit and without it; place
         [1, 1, H, W] from 0 to 1, how much of a pixel is new; settings: `BlendingSettings`.
     """
-    grain = _strength(_fine(before, settings), settings).flatten().quantile(settings.grain_share)
+    some = _strength(_fine(before, settings), settings)[..., ::4, ::4]
+    grain = some.flatten().quantile(settings.grain_share)
     there = _strength(_fine(after, settings), settings)  # [1, 1, H, W]
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(after[:, :1].shape, generator=random)  # [1, 1, H, W]
@@ -276,7 +281,7 @@ def head_beyond(outer, solid, settings):
     1, and 0 in the square itself.
 
     There the photograph is like the head rather than like what lies beside it, from the square
-    upwards, and no more a little higher: what never ends is no hair.
+    upwards. Columns that still look like the head at the top of the search (`reach`) are left out.
 
     Args: outer: as of `background`; solid: of `solid_head`; settings: `BlendingSettings`.
     """
@@ -296,8 +301,8 @@ def head_beyond(outer, solid, settings):
 
 
 def where_put_back(border, beyond, settings):
-    """What a mask is multiplied with, [1, 1, 512, 512]: in the square its border, around it where
-    the head goes on; and where it does so nearby, the border is none."""
+    """What a mask is multiplied with, [1, 1, 512, 512]: in the square its border, above it where
+    the head goes on. Near such hair the mask does not end at the square's edge."""
     padding = [MASK_SIDE // 2] * 4
     inside = F.pad(torch.ones_like(border), padding)
     goes_on = _grown(beyond, settings.margin) * inside
@@ -306,7 +311,8 @@ def where_put_back(border, beyond, settings):
 
 def continued(layers, whole):
     """Layers of the square [1, C, R, R] and around them what they go on as, averaged from inside;
-    the last of them, a mask, times `whole` [1, 1, 512, 512]: [1, C, 3 R / 2, 3 R / 2]."""
+    the last of them, a mask, times `whole` [1, 1, 512, 512]: [1, C, 3 R / 2, 3 R / 2]. R is a
+    multiple of 4."""
     square = F.pad(torch.ones(1, 1, MASK_SIDE, MASK_SIDE), [MASK_SIDE // 2] * 4)
     small = F.pad(F.adaptive_avg_pool2d(layers, MASK_SIDE), [MASK_SIDE // 2] * 4)
     both = torch.cat([_spread(small, square), whole], dim=1)

@@ -52,11 +52,11 @@ class Photograph:
                 it was cut out.
             head, edited_head: [1, 2, r, r], how likely it is the head, or a hat
                 (`face_networks.HeadReader`), before the edit and after it; nothing is put back
-                beyond them. Both or none.
-            covers: [1, 1, R, R] from 0 to 1, what is before the face (`blending.in_front`) and
+                outside of both heads, and so a hat only where head or hair was. Both or none.
+            covers: [1, 1, R, R] from 0 to 1, what is in front of the face (`blending.in_front`) and
                 stays as it is.
             settings: `BlendingSettings`.
-        Raises: ValueError for images of another size, or one head without the other.
+        Raises: ValueError for images of another size or with NaN, or one head without the other.
         """
         drawn = self.image if drawn is None else drawn
         if not edited.shape == drawn.shape == self.image.shape:
@@ -65,6 +65,8 @@ class Photograph:
         if (head is None) != (edited_head is None):
             raise ValueError("head and edited_head go together: give both of them, or none.")
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
+        if not (edited.isfinite().all() and drawn.isfinite().all()):
+            raise ValueError("edited or drawn holds values that are NaN or infinite.")
         change, own = edited - drawn, torch.zeros(1)
         border = border_mask(settings, self.open_sides())  # [1, 1, 256, 256]
         where = F.pad(border, [MASK_SIDE // 2] * 4)  # [1, 1, 512, 512]
@@ -81,15 +83,14 @@ class Photograph:
             behind = background(outer, known.clamp(min=0) * (1 - beyond), settings)
             edited, own = with_own_background(edited, self.image, behind, heads, settings)
         if covers is not None:
-            mask = mask * (1 - covers)
+            mask = mask * (1 - covers.detach().cpu())
         edited = matched(edited, self.image, mask, border, settings)
         much = torch.maximum(much_changed(change, settings), own)
         layers = continued(torch.cat([change, edited, much, mask], dim=1), where)
-        middle = self.corners.mean(axis=0)
-        corners = middle + 1.5 * (self.corners - middle)  # of the layers
-        left, top = np.floor(corners.min(axis=0)).astype(int).clip(0)
-        right, bottom = np.ceil(corners.max(axis=0)).astype(int).clip(0, self.picture.size)
-        box = (int(left), int(top), int(right), int(bottom))
+        corners = self.scaled(1.5)  # of the layers
+        box = box_of(layers[:, -1:], corners, self.picture.size)
+        if box is None:
+            return self.picture.copy()
         layers = in_place(layers, corners, box, settings.samples)
         change, edited, much, mask = layers.split([3, 3, 1, 1], dim=1)  # each [1, _, H, W]
         before = to_tensor(self.picture.crop(box))  # [1, 3, H, W]
@@ -102,9 +103,12 @@ class Photograph:
 
     def around(self, times, size):
         """A square so many times as large around the same middle: image [1, 3, size, size]."""
+        return to_tensor(cut_square(self.picture, self.scaled(times), size, lambda _: None))
+
+    def scaled(self, times):
+        """The corners [4, 2] of a square so many times as large around the same middle."""
         middle = self.corners.mean(axis=0)
-        corners = middle + times * (self.corners - middle)
-        return to_tensor(cut_square(self.picture, corners, size, lambda _: None))
+        return middle + times * (self.corners - middle)
 
     def open_sides(self):
         """Of the left, lower, right and upper side of the square: does the photograph go on beyond
@@ -115,6 +119,27 @@ class Photograph:
             points = start + np.array([[0.25], [0.5], [0.75]]) * (end - start) + outwards  # [3, 2]
             found.append(bool(((points >= 0) & (points < self.picture.size)).all(axis=1).any()))
         return found
+
+
+def box_of(mask, corners, size):
+    """The box of a picture, (left, upper, right, lower) in pixels, in which a mask is above 0; None
+    if there is none.
+
+    Args: mask [1, 1, R, R] of a square; corners [4, 2], as of `Photograph`; size: of the picture.
+    """
+    rows, columns = (mask[0, 0] > 0).nonzero(as_tuple=True)
+    if not len(rows):
+        return None
+    side = mask.shape[-1]
+    across, down = corners[3] - corners[0], corners[1] - corners[0]
+    points = np.array([corners[0] + x / side * across + y / side * down
+                       for x in (columns.min().item() - 1, columns.max().item() + 2)
+                       for y in (rows.min().item() - 1, rows.max().item() + 2)])  # [4, 2]
+    left, top = np.floor(points.min(axis=0)).astype(int).clip(0, size)
+    right, bottom = np.ceil(points.max(axis=0)).astype(int).clip(0, size)
+    if left == right or top == bottom:
+        return None
+    return int(left), int(top), int(right), int(bottom)
 
 
 def in_place(layers, corners, box, samples):
@@ -131,12 +156,12 @@ def in_place(layers, corners, box, samples):
         layers = F.interpolate(layers, max(1, round(finer * side)), mode="bilinear", antialias=True)
     x, y = np.meshgrid(left + (np.arange(finer * (right - left)) + 0.5) / finer,
                        top + (np.arange(finer * (bottom - top)) + 0.5) / finer)
-    offset = np.stack([x, y], axis=-1) - corners[0]  # [H, W, 2]
+    offset = np.stack([x, y], axis=-1) - corners[0]  # [finer H, finer W, 2]
     along = offset @ across / side**2  # from 0 at the left edge of the square to 1
     down = offset @ np.array([-across[1], across[0]]) / side**2
-    grid = torch.from_numpy(np.stack([along, down], axis=-1) * 2 - 1).float()  # [H, W, 2]
+    grid = torch.from_numpy(np.stack([along, down], axis=-1) * 2 - 1).float()  # the same
     placed = F.grid_sample(layers, grid[None], padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(placed, finer)
+    return F.avg_pool2d(placed, finer) if finer > 1 else placed
 
 
 def open_photograph(source, resolution=1024, say=print, face=1):
@@ -189,6 +214,8 @@ class LearntPicture:
     def edited(self, s, edited):
         """An edit from s to edited [1, S], as long as it has to be on the tuned generator for CLIP
         to see as much as on the first one: s [1, S]."""
+        if self.domain.tuned_from is None:
+            return edited
         return s + tuned_strength(self.domain, s, edited) * (edited - s)
 
     def picture(self, s):

@@ -42,17 +42,17 @@ class TuningSettings:
 class BlendingSettings:
     """`photographs.Photograph.put_back`: an edited face goes back into its photograph.
 
-    Sizes and the sigmas of Gaussian blurs are in pixels of a mask of 256 x 256; changes and
-    differences are of 2 from black to white.
+    Sizes (odd whole numbers) and the sigmas of Gaussian blurs are in pixels of a mask of 256 x 256;
+    changes and differences are of 2 from black to white.
     """
 
-    middle: float  # height of a head's middle, where it cannot be read, and half of
+    middle: float  # height of the middle of the ellipse where a head is looked for, and half of
     half_width: float  # its width and
     half_height: float  # height: shares of the side of a picture that is aligned as FFHQ's are
     ellipse_edge: float  # half the width of that ellipse's soft edge, in its radii
-    core: float  # of its radii: what does not hang together with the middle so far is no head
+    core: float  # of its radii: pieces that are not connected to the middle so far are dropped
     gap: int  # so narrow a gap parts nothing from the head
-    head_edge: float  # how far from .5 it is sure how likely a pixel is the head's
+    head_edge: float  # above .5 + this a pixel surely is the head's, below .5 - this surely not
     holes: int  # smaller ones than these are filled in a head,
     specks: int  # or left out of it
     margin: int  # by half of this grow the head, what changed and what changed much
@@ -68,13 +68,14 @@ class BlendingSettings:
     other: float  # what differs by more outside the head is another background; from half: in part
     border_from: float  # the mask begins so far from the edge of the square, in shares of its side,
     border_to: float  # and is whole from here
-    inner: int  # there, the edited head is put back without half of this at its edge
+    inner: int  # by half of this the edited head is put back smaller there; less is no change
     mirror: float  # as far into what was uncovered the background is mirrored; from half: in part
-    chin: float  # height, in shares of the side, from which on the edited image stays, and
-    chin_edge: float  # how soft that edge is
-    foreign: float  # what differs by more from the encoding, below the chin, is before the face
-    alike: float  # from so near to the head's colour, of 0 to 1, it goes on above the square,
-    reach: float  # and ends before that far, in shares of its side
+    mouth: float  # height, in shares of the side, below which nothing counts as uncovered,
+    mouth_edge: float  # softly, from so much above it
+    front: float  # height below which something may be held in front of the face, as softly
+    foreign: float  # what differs there by more from the encoding is such a thing; half: in part
+    alike: float  # above the square, pixels this similar to the head's colour (0 to 1) are hair,
+    reach: float  # if that ends before this height above it, in shares of its side
     samples: int  # across a pixel, where the photograph is coarser than the edited face
     grain_blur: float  # in the photograph's pixels: what this blur takes away is fine detail,
     grain_near: float  # its strength is that within such a blur,
@@ -183,7 +184,7 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, gap=5,
     head_edge=0.2, holes=25, specks=13, margin=15, edge_blur=2.0, least=0.04, change_blur=3.0,
     mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.002,
-    border_to=0.015, other=0.25, inner=7, mirror=64.0, chin=0.76, chin_edge=0.06,
+    border_to=0.015, other=0.25, inner=7, mirror=64.0, mouth=0.76, mouth_edge=0.06, front=0.86,
     foreign=0.5, alike=0.5, reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0,
     grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})

@@ -17,13 +17,13 @@ from data.faces.recipe import captions
 from helpers.domains import DATA, load_domain, loading
 from helpers.domains.download import Unavailable, fetch
 from helpers.domains.published import RANDOM_FACE
-from helpers.images import open_image
-from helpers.inversion import invert
+from helpers.images import open_image, to_pil
+from helpers.inversion import invert, tuned_domain
 from helpers.latents import random_w_plus
 from helpers.methods.directions import global_direction
 from helpers.methods.linear_model import fit_linear_model
 from helpers.methods.optimization import optimize_latent
-from helpers.photographs import LearntPicture
+from helpers.photographs import LearntPicture, Photograph
 
 GLASSES = captions.NAMES.index("glasses")
 
@@ -232,3 +232,18 @@ def test_the_head_is_read_from_the_generators_maps(faces_domain, latents):
     learnt = LearntPicture(None, faces_domain, latents[:1])
     assert torch.allclose(learnt.head, heads[:1], atol=1e-3)
     assert torch.equal(learnt.drawn, generator(latents[:1]))
+
+
+@torch.no_grad()
+def test_what_the_generator_cannot_draw_is_in_front_of_the_face(faces_domain, latents):
+    """A green card at the chin of a face that the generator knows."""
+    image = faces_domain.generator(latents[:1]).clamp(-1, 1)
+    image[..., 900:1000, 400:600] = torch.tensor([-0.8, 0.9, -0.8])[:, None, None]
+    side = image.shape[-1]
+    corners = np.array([[0.0, 0.0], [0.0, side], [side, side], [side, 0.0]])
+    learnt = LearntPicture(Photograph(to_pil(image), image, corners),
+                           tuned_domain(faces_domain, {}), latents[:1])
+    assert learnt.covers[0, 0, 930:980, 430:570].min() > 0.9
+    assert learnt.covers[0, 0, :700].max() == 0
+    s = faces_domain.generator.styles(latents[:1])
+    assert learnt.picture(s).tobytes() == learnt.photograph.picture.tobytes()

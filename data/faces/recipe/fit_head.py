@@ -17,7 +17,7 @@ from .fit_readouts import features
 from .labels import by_eye
 
 SIDE = 64  # pixels of the maps
-CLUSTERED, FACES = 40, 240  # that make the clusters, and of them and the regression together
+CLUSTERED, TRAINED, LEFT_OUT = 40, 200, 40  # faces: the first make the clusters, the last check
 CLUSTERS, ROUNDS, SEED = 12, 40, 77
 # Looked at on 24 faces: six of skin, eyes, lips and ears, and two of hair (2, 5). The others are
 # the neck (0), clothes and hats (9), and background (6, 8).
@@ -27,9 +27,9 @@ CROWN = slice(4, 14), slice(24, 40)  # rows and columns of 64, where a hat is if
 
 
 def random_faces(generator):
-    """w [N, w_dim] of `FACES` random faces."""
+    """w [N, w_dim] of random faces: those to train on, and those left out."""
     random = torch.Generator().manual_seed(SEED)
-    z = torch.randn(FACES, generator.z_dim, generator=random).to(generator.w_avg)
+    z = torch.randn(TRAINED + LEFT_OUT, generator.z_dim, generator=random).to(generator.w_avg)
     return generator.map(z, truncation=0.7)
 
 
@@ -84,8 +84,8 @@ def parts_of(maps, centres, mean, std):
 
 
 def with_crowns(target):
-    """Targets [N, 2, 64, 64] of faces with hats, and which of them count: above the forehead all
-    is hat that is no hair. Where else their cloth is, is not known."""
+    """Targets of faces with hats and which of them count, both [N, 2, 64, 64]: above the forehead,
+    every pixel that is not head is cloth. What is cloth elsewhere is not trained on them."""
     target, counts = target.clone(), torch.ones_like(target)
     rows, columns = CROWN
     bare = target[:, 0, rows, columns]
@@ -126,7 +126,7 @@ def head_reader(generator):
     target = parts_of(maps, centres, mean, std)
     hats = drawn_maps(generator, faces_with_hats(generator))
     hats_target, hats_counts = with_crowns(parts_of(hats, centres, mean, std))
-    train, few = FACES - CLUSTERED, len(hats) // 5
+    train, few = TRAINED, len(hats) // 5
     reader = fit(torch.cat([maps[:train], hats[few:]]),
                  torch.cat([target[:train], hats_target[few:]]),
                  torch.cat([torch.ones_like(target[:train]), hats_counts[few:]]), mean, std)
@@ -135,6 +135,6 @@ def head_reader(generator):
     rows, columns = CROWN
     there = reader(hats[:few].float()).amax(dim=1)[:, rows, columns] > 0.5
     print(f"As the clusters on {head:.1%} (head) and {cloth:.1%} (cloth) of the pixels of "
-          f"{CLUSTERED} other faces; of {few} other hats, {there.float().mean():.1%} is read as "
+          f"{LEFT_OUT} other faces; of {few} other hats, {there.float().mean():.1%} is read as "
           "hat or hair.")
     return reader
