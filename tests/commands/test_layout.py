@@ -13,7 +13,7 @@ import helpers
 FILES = sorted((ROOT / "helpers").rglob("*.py"))
 # The rooms from the ground up. A file imports from its own line and from those above it, no others.
 FLOORS = (
-    ("settings", "diagrams", "fused_ops"),
+    ("settings", "diagrams", "fused_ops", "blending"),
     ("stylegan2", "mobile_stylegan", "clip_model", "face_networks"),
     ("losses", "latents", "inversion"),
     ("domains",),
