@@ -1,6 +1,6 @@
 """A photograph of one's own: the face in it is found, edited as an image, and put back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Photograph:
     picture: Image.Image  # the whole of it: upright, sRGB
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
+    kept: tuple | None = field(default=None, init=False, repr=False)  # of `behind_head`
 
     def put_back(self, edited, drawn=None, head=None, edited_head=None, covers=None,
                  settings=FFHQ_BLENDING):
@@ -73,14 +74,12 @@ class Photograph:
         if head is None:
             mask = change_mask(change, settings)  # [1, 1, R, R]
         else:
-            heads = [solid_head(settings, read) for read in (
-                head[:, :1], edited_head[:, :1], edited_head.amax(dim=1, keepdim=True))]
-            mask = change_mask(change, settings, torch.maximum(heads[0], heads[1]))
-            outer = self.around(2, 2 * self.image.shape[-1])
-            beyond = head_beyond(outer, heads[0], settings)  # [1, 1, 512, 512]
+            solid, beyond, behind = self.behind_head(head, settings)
+            after = solid_head(settings, edited_head[:, :1])
+            covered = solid_head(settings, edited_head.amax(dim=1, keepdim=True))
+            mask = change_mask(change, settings, torch.maximum(solid, after))
             where = where_put_back(border, beyond, settings)
-            known = F.pad(1 - head_mask(settings, heads[0]), [MASK_SIDE // 2] * 4, value=1)
-            behind = background(outer, known.clamp(min=0) * (1 - beyond), settings)
+            heads = solid, after, covered
             edited, own = with_own_background(edited, self.image, behind, heads, settings)
         if covers is not None:
             mask = mask * (1 - covers.detach().cpu())
@@ -100,6 +99,21 @@ class Photograph:
         touched = Image.fromarray((mask[0, 0] > 0).numpy())
         result.paste(to_pil(after), box[:2], touched)
         return result
+
+    def behind_head(self, head, settings):
+        """Of the head before an edit: it as `solid_head`, where it goes on above the square, and
+        what may be behind it (`head_beyond`, `background`).
+
+        Kept, since a slider asks for the same again and again.
+        """
+        if self.kept is None or self.kept[0] is not head or self.kept[1] is not settings:
+            solid = solid_head(settings, head[:, :1])
+            outer = self.around(2, 2 * self.image.shape[-1])
+            beyond = head_beyond(outer, solid, settings)  # [1, 1, 512, 512]
+            known = F.pad(1 - head_mask(settings, solid), [MASK_SIDE // 2] * 4, value=1)
+            behind = background(outer, known.clamp(min=0) * (1 - beyond), settings)
+            self.kept = head, settings, (solid, beyond, behind)
+        return self.kept[2]
 
     def around(self, times, size):
         """A square so many times as large around the same middle: image [1, 3, size, size]."""

@@ -196,6 +196,16 @@ def test_a_hat_covers_what_hair_did():
         assert (result[0, 0, 60:75, 120:136] - found).abs().max() < 0.1
 
 
+def test_what_is_kept_of_a_head_is_of_that_head():
+    """One photograph put back with two heads in turn gives each time what a fresh one gives."""
+    edited = (photograph().image + 0.4 * disc(0.3)).clamp(-1, 1)
+    mine = photograph()
+    for radius in (0.35, 0.2, 0.35):
+        heads = with_hat(disc(radius)), with_hat(disc(0.15))
+        fresh = photograph().put_back(edited, None, *heads)
+        assert np.array_equal(np.asarray(mine.put_back(edited, None, *heads)), np.asarray(fresh))
+
+
 def test_a_hat_is_put_back_where_hair_was():
     """Read as a hat, what the edit drew in the former hair's place is in the photograph; not read
     as one, it is not."""
