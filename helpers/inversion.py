@@ -294,6 +294,21 @@ def tuned_domain(domain, changed):
     return tuned
 
 
+@torch.no_grad()
+def partly_tuned(tuned):
+    """The domain between the first one and a tuned one, `TuningSettings.edit_share` of the way.
+
+    A generator that has learnt one picture breaks under a strong edit of it. Where a photograph
+    itself brings what no edit touches, edits are drawn by this one.
+    """
+    first, share = tuned.tuned_from, tuned.settings.tuning.edit_share
+    before, between = first.generator.state_dict(), {}
+    for name, after in tuned.generator.state_dict().items():
+        if name in before and not torch.equal(before[name], after):
+            between[name] = before[name].lerp(after, share)
+    return tuned_domain(first, between)
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def tune_generator(domain, image, w_plus, *, steps=None, callback=None):

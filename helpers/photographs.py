@@ -26,7 +26,7 @@ from .blending import (
 from .domains import Domain
 from .domains.align import cut_square, face_landmarks, face_square
 from .images import open_image, open_picture, to_pil, to_tensor
-from .inversion import invert, tune_generator, tuned_strength
+from .inversion import invert, partly_tuned, tune_generator, tuned_strength
 from .settings import FFHQ_BLENDING
 
 
@@ -115,6 +115,10 @@ class Photograph:
             self.kept = head, settings, (solid, beyond, behind)
         return self.kept[2]
 
+    def cut_out(self, picture):
+        """The face of a PIL picture that `put_back` made: image [1, 3, R, R]."""
+        return to_tensor(cut_square(picture, self.corners, self.image.shape[-1], lambda _: None))
+
     def around(self, times, size):
         """A square so many times as large around the same middle: image [1, 3, size, size]."""
         return to_tensor(cut_square(self.picture, self.scaled(times), size, lambda _: None))
@@ -196,13 +200,20 @@ def open_photograph(source, resolution=1024, say=print, face=1):
 
 @dataclass(eq=False)
 class LearntPicture:
-    """A picture of one's own with its latent, and the domain whose generator draws it."""
+    """A picture of one's own with its latent, and the domain whose generator draws its edits.
+
+    The edits of a photograph are put back into it, so that its own detail stays; they are drawn by
+    a generator that is tuned only partly (`inversion.partly_tuned`).
+    """
 
     photograph: Photograph | None  # in which the face was found; None where no face is looked for
-    domain: Domain  # tuned to the picture
+    tuned: Domain  # to the picture
     w_plus: torch.Tensor  # [1, L, w_dim]
 
     def __post_init__(self):
+        self.domain = self.tuned  # draws the edits
+        if self.photograph is not None and self.tuned.tuned_from is not None:
+            self.domain = partly_tuned(self.tuned)
         s = self.domain.generator.styles(self.w_plus)
         self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
         self.head = self.head_of(s)  # [1, 2, r, r], where it is before an edit; or None
@@ -214,7 +225,7 @@ class LearntPicture:
 
     @torch.no_grad()
     def draw(self, s):
-        """s [1, S] -> image [1, 3, R, R] by the tuned generator."""
+        """s [1, S] -> image [1, 3, R, R], as the generator draws it."""
         return self.domain.generator.synthesize(s)
 
     @torch.no_grad()
@@ -226,8 +237,8 @@ class LearntPicture:
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """An edit from s to edited [1, S], as long as it has to be on the tuned generator for CLIP
-        to see as much as on the first one: s [1, S]."""
+        """An edit from s to edited [1, S], as long as it has to be on this generator for CLIP to see
+        as much as on the first one: s [1, S]."""
         if self.domain.tuned_from is None:
             return edited
         return s + tuned_strength(self.domain, s, edited) * (edited - s)
@@ -238,6 +249,12 @@ class LearntPicture:
         if self.photograph is None:
             return to_pil(image)
         return self.photograph.put_back(image, self.drawn, self.head, self.head_of(s), self.covers)
+
+    def face(self, s):
+        """The image [1, 3, R, R] of s [1, S]; of a photograph, the face cut out after the edit."""
+        if self.photograph is None:
+            return self.draw(s)
+        return self.photograph.cut_out(self.picture(s))
 
 
 def learn_picture(domain, source, say=print, callback=None):

@@ -225,11 +225,11 @@ class FacePanel:
         return self.image_of(self.found, strength, resolution)
 
     def image_of(self, found, strength, resolution=None):
-        """The image [1, 3, R, R] of an edit at a strength, drawn by the generator that was tuned
-        to the picture on show, at full size, or by the domain's."""
+        """The image [1, 3, R, R] of an edit at a strength: of a picture of one's own as it learnt
+        to draw it, at full size; else drawn by the domain's generator."""
         s = self.styles_of(found, strength)
         if self.chosen.learnt is not None:
-            return self.chosen.learnt.draw(s)
+            return self.chosen.learnt.face(s)
         return self.domain.generator.synthesize(s, resolution=resolution)
 
     def boost_of(self, edited):

@@ -1,5 +1,5 @@
 """Photographs of one's own: encoded, tuned, edited by methods 1 and 3, put back; who is kept,
-what edits still do.
+what edits still do to the encoded face, and to the photograph.
 
     python -m tests.bench.photographs                   16 hard photographs of generated faces
     python -m tests.bench.photographs FILE ...          your own
@@ -36,6 +36,7 @@ SEED, COUNT = 3033, 16
 PROMPTS = ("a person with glasses", "a smiling person", "an old person",
            "a person with blonde hair", "a person with a beard", "a surprised person")
 SCENE = (1500, 1200)  # pixels
+BACKGROUND = 12  # pixels across what is seen of it
 QUALITY = 60  # of the JPEG
 
 
@@ -80,7 +81,8 @@ def hard_photographs(domain, count, seed):
     with torch.no_grad():
         for number, w_plus in enumerate(random_w_plus(domain, 2 * count, seed).split(2)):
             face, other = domain.generator(w_plus)
-            blurred = F.adaptive_avg_pool2d(other[None], 24)  # a background out of focus
+            # A background so much out of focus that no face is found in it.
+            blurred = F.adaptive_avg_pool2d(other[None], BACKGROUND)
             files.append(hard_photograph(to_pil(face), to_pil(blurred, 1024), seed + number))
     return files
 
@@ -103,13 +105,13 @@ def edits(domain, w_plus, method):
 
 
 @torch.no_grad()
-def count_edits(domain, w_plus, edited):
-    """What the classifier counts of edits s [1, S] of one picture, one for each prompt: is it there
-    (None where it was before), and the share of the other attributes that are unchanged where the
-    classifier is sure."""
-    before, there, unchanged = domain.generator(w_plus), {}, []
-    for prompt, s in zip(PROMPTS, edited):
-        found = evaluate_edit(domain, before, domain.generator.synthesize(s), prompt, SURE)
+def count_edits(domain, before, after):
+    """What the classifier counts of a picture [1, 3, R, R] and its edits, one for each prompt: is
+    it there (None where it was before), and the share of the other attributes that are unchanged
+    where the classifier is sure."""
+    there, unchanged = {}, []
+    for prompt, image in zip(PROMPTS, after):
+        found = evaluate_edit(domain, before, image, prompt, SURE)
         there[prompt] = bool(found.there[0]) if found.n else None
         if found.n:
             unchanged.append(found.unchanged)
@@ -126,8 +128,8 @@ def measure(domain, source):
     ended = time.perf_counter()
     learnt = LearntPicture(photograph, tuned, w_plus)
     with torch.no_grad():
-        first = domain.generator(w_plus)
-    image, drawn = photograph.image, learnt.drawn
+        first, drawn = domain.generator(w_plus), tuned.generator(w_plus)
+    image = photograph.image
     found = {"encoded": {"dlib": dlib_distance(image, first), "psnr": psnr(image, first),
                          "seconds": encoded - started, "edits": {}},
              "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
@@ -135,13 +137,17 @@ def measure(domain, source):
     pictures, s = [photograph.picture], domain.generator.styles(w_plus)
     for method in ("1", "3"):
         edited = edits(domain, w_plus, method)
-        found["encoded"]["edits"][method] = count_edits(domain, w_plus, edited)
+        with torch.no_grad():
+            after = [domain.generator.synthesize(one) for one in edited]
+        found["encoded"]["edits"][method] = count_edits(domain, first, after)
         if method == "1":  # as in the panels: the first generator is faster to optimize through
             edited = [learnt.edited(s, one) for one in edited]
         else:
-            edited = edits(tuned, w_plus, method)
-        found["tuned"]["edits"][method] = count_edits(tuned, w_plus, edited)
-        pictures += [learnt.picture(one) for one in edited]
+            edited = edits(learnt.domain, w_plus, method)
+        edited = [learnt.picture(one) for one in edited]
+        after = [photograph.cut_out(picture) for picture in edited]
+        found["tuned"]["edits"][method] = count_edits(domain, image, after)
+        pictures += edited
     return found, pictures
 
 

@@ -247,3 +247,6 @@ def test_what_the_generator_cannot_draw_is_in_front_of_the_face(faces_domain, la
     assert learnt.covers[0, 0, :700].max() == 0
     s = faces_domain.generator.styles(latents[:1])
     assert learnt.picture(s).tobytes() == learnt.photograph.picture.tobytes()
+    edited = s + 3 * (s - faces_domain.generator.styles(latents[1:2]))
+    again = learnt.photograph.cut_out(learnt.picture(edited))
+    assert torch.equal(learnt.face(edited), again) and not torch.equal(learnt.face(s), again)

@@ -14,6 +14,7 @@ from helpers.inversion import (
     check_image,
     invert,
     maps_distance,
+    partly_tuned,
     tune_generator,
     tuned_domain,
     tuned_strength,
@@ -78,6 +79,20 @@ def test_a_tuned_domain_has_a_name_of_its_own_and_keeps_what_is_known_of_w(toy):
     torch.testing.assert_close(one.generator.weight, weight + 0.1)
     assert torch.equal(toy.generator.weight, weight)
     assert one.tuned_from is toy and tuned_domain(one, {"weight": weight}).tuned_from is toy
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_partly_tuned_domain_lies_between_both(toy, share):
+    tuning = replace(toy.settings.tuning, edit_share=share)
+    first = replace(toy, settings=replace(toy.settings, tuning=tuning))
+    weight = first.generator.weight.detach()
+    tuned = tuned_domain(first, {"weight": weight + 0.4})
+    between = partly_tuned(tuned)
+    torch.testing.assert_close(between.generator.weight, weight + 0.4 * share)
+    torch.testing.assert_close(tuned.generator.weight, weight + 0.4)
+    assert torch.equal(first.generator.weight, weight)
+    assert between.tuned_from is first and between.fingerprint != first.fingerprint
+    assert between.settings.directions.slack == tuning.slack
 
 
 def test_a_weight_of_nought_or_a_network_that_is_not_there_is_left_out(toy, image):
