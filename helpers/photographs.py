@@ -237,8 +237,8 @@ class LearntPicture:
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """An edit from s to edited [1, S], as long as it has to be on this generator for CLIP to see
-        as much as on the first one: s [1, S]."""
+        """An edit from s to edited [1, S], as long as it has to be on the learnt generator for CLIP
+        to see as much as on the first one: s [1, S]."""
         if self.domain.tuned_from is None:
             return edited
         return s + tuned_strength(self.domain, s, edited) * (edited - s)
