@@ -296,10 +296,10 @@ def tuned_domain(domain, changed):
 
 @torch.no_grad()
 def partly_tuned(tuned):
-    """The domain between the first one and a tuned one, `TuningSettings.edit_share` of the way.
+    """A domain whose generator's weights are a mix: first + edit_share * (tuned - first).
 
-    A generator that has learnt one picture breaks under a strong edit of it. Where a photograph
-    itself brings what no edit touches, edits are drawn by this one.
+    A tuned generator draws torn faces under a strong edit. Of a photograph, what no edit touches
+    comes from the photograph itself, so the mix need not draw it exactly.
     """
     first, share = tuned.tuned_from, tuned.settings.tuning.edit_share
     before, between = first.generator.state_dict(), {}

@@ -1,6 +1,6 @@
 """A photograph of one's own: the face in it is found, edited as an image, and put back."""
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import torch
@@ -203,17 +203,19 @@ class LearntPicture:
     """A picture of one's own with its latent, and the domain whose generator draws its edits.
 
     The edits of a photograph are put back into it, so that its own detail stays; they are drawn by
-    a generator that is tuned only partly (`inversion.partly_tuned`).
+    a generator that is tuned only partly (`inversion.partly_tuned`). Other pictures have no such
+    detail, and the tuned generator draws them.
     """
 
     photograph: Photograph | None  # in which the face was found; None where no face is looked for
-    tuned: Domain  # to the picture
+    tuned: InitVar[Domain]  # the domain tuned to the picture, from which `domain` is made
     w_plus: torch.Tensor  # [1, L, w_dim]
+    domain: Domain = field(init=False)  # draws the edits
 
-    def __post_init__(self):
-        self.domain = self.tuned  # draws the edits
-        if self.photograph is not None and self.tuned.tuned_from is not None:
-            self.domain = partly_tuned(self.tuned)
+    def __post_init__(self, tuned):
+        self.domain = tuned
+        if self.photograph is not None and tuned.tuned_from is not None:
+            self.domain = partly_tuned(tuned)
         s = self.domain.generator.styles(self.w_plus)
         self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
         self.head = self.head_of(s)  # [1, 2, r, r], where it is before an edit; or None
@@ -237,8 +239,8 @@ class LearntPicture:
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """An edit from s to edited [1, S], as long as it has to be on the learnt generator for CLIP
-        to see as much as on the first one: s [1, S]."""
+        """An edit from s to edited [1, S], made longer for CLIP to see about as much as on the first
+        generator (`inversion.tuned_strength`): s [1, S]."""
         if self.domain.tuned_from is None:
             return edited
         return s + tuned_strength(self.domain, s, edited) * (edited - s)

@@ -35,7 +35,7 @@ class TuningSettings:
     identity: float = 0.0  # between the identity network's,
     identity_maps: float = 0.0  # between its feature maps,
     encoder_maps: float = 0.0  # and between the encoder's
-    edit_share: float = 1.0  # of what was tuned, in the generator that draws a photograph's edits
+    edit_share: float = 1.0  # weights that draw a photograph's edits: 0 untuned, 1 tuned ones
     origin: dict[str, str] = None
 
 
