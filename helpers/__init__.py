@@ -6,7 +6,7 @@
 | open_image, show, to_pil | helpers.images | a picture becomes an image [N, 3, R, R], and back |
 | invert | helpers.inversion | an image becomes a latent w_plus [N, L, w_dim] |
 | tune_generator | helpers.inversion | a generator learns one picture |
-| open_photograph, learn_picture | helpers.photographs | a photograph's face, learnt and put back |
+| learn_picture, open_photograph | helpers.photographs | a photograph's face, learnt and put back |
 | random_w_plus | helpers.latents | latents of random images |
 | text_direction | helpers.losses | two sentences become a direction in CLIP's space |
 | linear_model | helpers.methods.linear_model | the linear model of CLIP in W |

@@ -239,7 +239,7 @@ class LearntPicture:
 
     @torch.no_grad()
     def edited(self, s, edited):
-        """An edit from s to edited [1, S], made longer for CLIP to see about as much as on the first
+        """An edit from s to edited [1, S], made longer for CLIP to see as much as on the first
         generator (`inversion.tuned_strength`): s [1, S]."""
         if self.domain.tuned_from is None:
             return edited
