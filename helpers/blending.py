@@ -66,6 +66,15 @@ def solid_head(settings, head):
     return _rise(solid, 0.5 - settings.head_edge, 0.5 + settings.head_edge)
 
 
+def covered_head(settings, heads):
+    """As `solid_head`, of a head and the hat on it, if it surely is one.
+
+    Args: heads [1, 2, r, r], how likely it is the head, or a hat (`face_networks.HeadReader`).
+    """
+    head, hat = heads.split(1, dim=1)
+    return solid_head(settings, torch.maximum(head, _rise(hat, settings.hat, 1)))
+
+
 def head_mask(settings, solid=None):
     """The head, a little larger and with a soft edge: [1, 1, 256, 256] from 0 to 1.
 
@@ -76,6 +85,18 @@ def head_mask(settings, solid=None):
         edge = settings.ellipse_edge
         return 1 - _rise(_from_middle(settings), 1 - edge, 1 + edge)
     return _blurred(_grown(solid, settings.margin), settings.edge_blur)
+
+
+def masks_of_edit(settings, solid, after, covers):
+    """Where an edit is drawn (`MobileGenerator.blended`), each [1, 1, 256, 256] from 0 to 1: the
+    head after it, and both heads with a little around them.
+
+    Args: settings: `BlendingSettings`; solid, after: the head before it, of `solid_head`, and after
+        it, of `covered_head`; covers [1, 1, R, R] from 0 to 1, of `in_front`, are left out.
+    """
+    around = head_mask(settings, torch.maximum(solid, after))
+    around = around * (1 - F.adaptive_avg_pool2d(covers, MASK_SIDE))
+    return _blurred(_grown(after, settings.drawn_margin), settings.drawn_blur), around
 
 
 def _amount(change):
@@ -142,99 +163,31 @@ def _spread(x, known):
     return known * x + (1 - known) * F.interpolate(coarse, x.shape[-1], mode="bilinear")
 
 
-def _mirrored(outer, known, settings):
-    """The photograph beyond the edge of what is known, as in a mirror that stands on that edge; and
-    how much of it to take, less and less with the distance from there.
-
-    Args: outer, known: as of `background`. Returns: for the square in the middle, image
-        [1, 3, R, R] and share [1, 1, 256, 256] from 0 to 1.
-    """
-    size, edge = 2 * MASK_SIDE, MASK_SIDE // 2
-    beside = ((known > 0.99) & (_grown(1 - known, 3) > 0.01))[0, 0].nonzero()  # [E, 2] row, column
-    inside = torch.zeros(size, size, dtype=torch.bool)
-    inside[edge:-edge, edge:-edge] = True
-    unknown = ((known[0, 0] <= 0.99) & inside).nonzero()  # [U, 2]
-    offset = torch.zeros(1, 2, size, size)
-    if len(beside) and len(unknown):
-        nearest = torch.cdist(unknown.float(), beside.float()).argmin(dim=1)  # [U]
-        row, column = unknown.T
-        offset[0, :, row, column] = (beside[nearest] - unknown).T.float()
-    distance = offset.square().sum(dim=1, keepdim=True).sqrt()  # [1, 1, 512, 512]
-    offset = _blurred(offset, settings.edge_blur)
-    place = (torch.arange(size) + 0.5) / size * 2 - 1
-    y, x = torch.meshgrid(place, place, indexing="ij")
-    down, along = 2 * offset[0] * 2 / size  # from where it is to its mirror image
-    grid = torch.stack([x + along, y + down])[None]  # [1, 2, 512, 512]
-    there = F.grid_sample(known, grid.permute(0, 2, 3, 1), align_corners=False)
-    share = _blurred(there, settings.edge_blur)
-    share = share * (1 - _rise(distance, settings.mirror / 2, settings.mirror))
-    grid, share = grid[..., edge:-edge, edge:-edge], share[..., edge:-edge, edge:-edge]
-    grid = F.interpolate(grid, outer.shape[-1] // 2, mode="bilinear").permute(0, 2, 3, 1)
-    return F.grid_sample(outer, grid, padding_mode="border", align_corners=False), share
-
-
 def _above(height, settings):
     """1 above a height of the square, 0 below it, with a soft edge: [1, 1, 256, 256]."""
     place = (torch.arange(MASK_SIDE) + 0.5) / MASK_SIDE
-    above = 1 - _rise(place, height - settings.mouth_edge, height)
+    above = 1 - _rise(place, height - settings.front_edge, height)
     return above[:, None].expand(1, 1, -1, MASK_SIDE)
 
 
-def background(outer, known, settings):
-    """What the photograph may show behind the head: image [1, 3, R, R] of the square.
-
-    Above the mouth it goes on as in a mirror from what lies around the head; below it, and far from
-    all that is known, it is a mean of that.
-
-    Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
-        known [1, 1, 512, 512], from 0 where the head is in it to 1; settings: `BlendingSettings`.
-    """
-    edge = MASK_SIDE // 2
-    mean = _spread(F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE), known)[..., edge:-edge, edge:-edge]
-    mirrored, share = _mirrored(outer, known, settings)
-    layers = torch.cat([mean, share * _above(settings.mouth, settings)], dim=1)  # [1, 4, 256, 256]
-    mean, share = F.interpolate(layers, mirrored.shape[-1], mode="bilinear").split([3, 1], dim=1)
-    return mean.lerp(mirrored, share)
-
-
-def with_own_background(edited, image, behind, heads, settings):
-    """The edited image with the photograph's background beside the head: in what the edit uncovers,
-    and where the generator draws another one; and where that was put, [1, 1, R, R] from 0 to 1.
-
-    A hat covers what hair did. Below the mouth nothing counts as uncovered, since there the
-    generator draws neck and clothes.
-
-    Args: edited, image [1, 3, R, R]; behind: of `background`; heads: three of `solid_head`: before
-        the edit, after it, and head and hat together after it; settings: `BlendingSettings`.
-    """
-    head, edited_head, covered = heads
-    before, after = head_mask(settings, head), head_mask(settings, edited_head)
-    outside = (1 - torch.maximum(before, after)).clamp(0, 1)  # [1, 1, 256, 256]
-    apart = _rise(_amount(image - edited), settings.other / 2, settings.other)
-    other = _blurred(_spread(apart, outside), settings.near)
-    uncovered = _shrunk(head * (1 - covered), settings.inner)
-    uncovered = _grown(_grown(uncovered, settings.inner), settings.margin) * apart
-    uncovered = _blurred(uncovered, settings.edge_blur)
-    uncovered = uncovered * _above(settings.mouth, settings)
-    own = torch.maximum(other, uncovered)
-    own = own * (1 - _blurred(_shrunk(covered, settings.inner), settings.edge_blur))
-    layers = F.interpolate(torch.cat([before, own], dim=1), image.shape[-1], mode="bilinear")
-    before, own = layers.split([1, 1], dim=1)  # each [1, 1, R, R]
-    return edited.lerp(image.lerp(behind, before), own), own
-
-
 def in_front(image, drawn, settings):
-    """What is held in front of the chin, as a hand: [1, 1, R, R] from 0 to 1.
+    """What no edit may change: what is held in front of the chin, as a hand, and a cap that is like
+    none the generator can draw: [1, 1, R, R] from 0 to 1.
 
-    It is where, low in the square, the photograph differs much from the face as it was encoded: the
-    generator can draw a face, and nothing in front of it.
+    It is where the photograph differs much from the face as it was encoded: low in the square, or
+    above the forehead over a larger area, since single hairs differ as much.
 
     Args: image, drawn [1, 3, R, R], of the photograph and as it was encoded; settings:
         `BlendingSettings`.
     """
-    found = _rise(_amount(image - drawn), settings.foreign / 2, settings.foreign)
-    found = _grown(_shrunk(found, settings.inner), settings.inner)
-    found = _blurred(found * (1 - _above(settings.front, settings)), settings.edge_blur)
+    amount = _amount(image - drawn)  # [1, 1, 256, 256]
+    held = _rise(amount, settings.foreign / 2, settings.foreign)
+    held = _grown(_shrunk(held, settings.inner), settings.inner)
+    held = held * (1 - _above(settings.front, settings))
+    cap = _rise(_blurred(amount, settings.cap_blur), settings.cap / 2, settings.cap)
+    cap = _grown(_shrunk(cap, settings.specks), settings.specks)
+    cap = cap * _above(settings.forehead, settings)
+    found = _blurred(torch.maximum(held, cap), settings.edge_blur)
     return F.interpolate(found, image.shape[-1], mode="bilinear")
 
 
@@ -300,6 +253,17 @@ def head_beyond(outer, solid, settings):
     return beyond * (1 - square)
 
 
+def behind_beyond(outer, solid, beyond, settings):
+    """What may be behind a head that goes on above the square: a mean of what lies around it in the
+    photograph, [1, 3, 512, 512].
+
+    Args: outer, solid: as of `head_beyond`, which found beyond; settings: `BlendingSettings`.
+    """
+    head = F.pad(head_mask(settings, solid), [MASK_SIDE // 2] * 4)
+    known = (1 - head) * (1 - _grown(beyond, settings.margin))
+    return _spread(F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE), known.clamp(min=0))
+
+
 def where_put_back(border, beyond, settings):
     """What a mask is multiplied with, [1, 1, 512, 512]: in the square its border, above it where
     the head goes on. Near such hair the mask does not end at the square's edge."""
@@ -309,16 +273,28 @@ def where_put_back(border, beyond, settings):
     return torch.maximum(F.pad(border, padding), goes_on) + beyond
 
 
-def continued(layers, whole):
-    """Layers of the square [1, C, R, R] and around them what they go on as, averaged from inside;
-    the last of them, a mask, times `whole` [1, 1, 512, 512]: [1, C, 3 R / 2, 3 R / 2]. R is a
-    multiple of 4."""
-    square = F.pad(torch.ones(1, 1, MASK_SIDE, MASK_SIDE), [MASK_SIDE // 2] * 4)
-    small = F.pad(F.adaptive_avg_pool2d(layers, MASK_SIDE), [MASK_SIDE // 2] * 4)
-    both = torch.cat([_spread(small, square), whole], dim=1)
-    edge, side = MASK_SIDE // 4, layers.shape[-1]
-    both = F.interpolate(both[..., edge:-edge, edge:-edge], side + 2 * (side // 4), mode="bilinear")
-    around, whole = both.split([layers.shape[1], 1], dim=1)
+def continued(layers, whole, after=None, behind=None):
+    """Layers of the square and what they go on as around it, [1, 8, 3 R / 2, 3 R / 2].
+
+    They go on as a mean from inside; but above a head that ends in the square after the edit, the
+    edited image goes on as what is behind it. R is a multiple of 4.
+
+    Args: layers [1, 8, R, R]: the change, the edited image, how much of it is put there itself, and
+        the mask, which is multiplied with whole [1, 1, 512, 512]; after: of `solid_head`; behind:
+        of `behind_beyond`. Without these two the head goes on.
+    """
+    padding, edge, side = [MASK_SIDE // 2] * 4, MASK_SIDE // 4, layers.shape[-1]
+    small = F.adaptive_avg_pool2d(layers, MASK_SIDE)
+    ends = torch.zeros_like(small[:, :1]) if after is None else 1 - after
+    square = F.pad(torch.ones_like(ends), padding)
+    spread = _spread(F.pad(torch.cat([small, ends], dim=1), padding), square)  # [1, 9, 512, 512]
+    change, edited, much, mask, ends = spread.split([3, 3, 1, 1, 1], dim=1)
+    if behind is not None:
+        edited = edited.lerp(behind, ends)
+    spread = torch.cat([change, edited, torch.maximum(much, ends), mask, whole], dim=1)
+    spread = spread[..., edge:-edge, edge:-edge]
+    spread = F.interpolate(spread, side + 2 * (side // 4), mode="bilinear")
+    around, whole = spread.split([8, 1], dim=1)
     around[..., side // 4:-(side // 4), side // 4:-(side // 4)] = layers
     around[:, -1:] *= whole
     return around

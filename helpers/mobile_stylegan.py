@@ -222,10 +222,42 @@ class MobileGenerator(StyleGenerator):
             if part.resolution >= resolution:
                 break
             half = not exact and part.resolution >= self.precision_from
-            x = x.to(self.precision if half else s.dtype)
-            x = x.contiguous(memory_format=torch.channels_last)
-            if part.kind == "conv":
-                x = part.layer(x, s[:, part.slice], noise)  # [N, C', r, r]
-            else:
-                x = part.layer(x, s[:, part.slice])  # [N, C / 4, r, r]
+            x = run_layer(part, x.to(self.precision if half else s.dtype), s, noise)
         return x
+
+    @torch.no_grad()
+    def blended(self, s, other, edited, head, around, start, styled_from):
+        """An edit in one place, and the same without the edit: images [2, 3, R, R], in fp32.
+
+        Feature maps are blended after each layer (Suzuki et al., arXiv 1811.10153). Outside of
+        `around` all stays as this generator draws s; in it, `other` draws the edit. Finer layers do
+        so on the head only: beside it, in what the edit uncovers, this generator goes on from the
+        same maps in the styles of s, so that it has the colours and the light of what is around it.
+
+        Args: s, edited [1, S]; other: a `MobileGenerator` of the same size; head, around
+            [1, 1, r, r], from 0 to 1; start, styled_from: sides in pixels of the first maps that
+            are blended, and of the first in which what is uncovered has the styles of s.
+        """
+        plain = self.constant.expand(1, -1, -1, -1)  # [1, C, 4, 4]
+        maps = other.constant.expand(2, -1, -1, -1)  # [2, C, 4, 4]: with the edit and without it
+        pair, twice = torch.cat([edited, s]), s.expand(2, -1)  # [2, S]
+        for mine, others in zip(self.style_layout, other.style_layout):
+            side = mine.resolution
+            masks = torch.cat([head, around], dim=1)
+            masks = F.interpolate(masks, side, mode="bilinear", antialias=True)
+            on_head, inside = masks.split(1, dim=1)  # each [1, 1, side, side]
+            plain, uncovered = run_layer(mine, torch.cat([plain, maps[:1]]), twice).chunk(2)
+            maps = run_layer(others, maps, pair)
+            if side >= styled_from:
+                maps = torch.cat([uncovered.lerp(maps[:1], on_head), maps[1:]])
+            if side >= start:
+                maps = plain.lerp(maps, inside)
+        return maps
+
+
+def run_layer(part, x, s, noise="constant"):
+    """A `StyleSlice`'s layer of x [N, C, H, W] and s [N, S]: maps, or an image of the last one."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    if part.kind == "conv":
+        return part.layer(x, s[:, part.slice], noise)  # [N, C', r, r]
+    return part.layer(x, s[:, part.slice])  # [N, C / 4, r, r], or [N, 3, R, R]

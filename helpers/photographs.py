@@ -1,6 +1,6 @@
 """A photograph of one's own: the face in it is found, edited as an image, and put back."""
 
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,19 +9,20 @@ from PIL import Image
 
 from .blending import (
     MASK_SIDE,
-    background,
+    behind_beyond,
     border_mask,
     change_mask,
     continued,
+    covered_head,
     head_beyond,
     head_mask,
     in_front,
+    masks_of_edit,
     matched,
     much_changed,
     solid_head,
     where_put_back,
     with_grain,
-    with_own_background,
 )
 from .domains import Domain
 from .domains.align import cut_square, face_landmarks, face_square
@@ -37,7 +38,7 @@ class Photograph:
     picture: Image.Image  # the whole of it: upright, sRGB
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
-    kept: tuple | None = field(default=None, init=False, repr=False)  # of `behind_head`
+    kept: tuple | None = field(default=None, init=False, repr=False)  # of `head_before`
 
     def put_back(self, edited, drawn=None, head=None, edited_head=None, covers=None,
                  settings=FFHQ_BLENDING):
@@ -53,7 +54,7 @@ class Photograph:
                 it was cut out.
             head, edited_head: [1, 2, r, r], how likely it is the head, or a hat
                 (`face_networks.HeadReader`), before the edit and after it; nothing is put back
-                outside of both heads, and so a hat only where head or hair was. Both or none.
+                outside of the head before it, and of head and hat after it. Both or none.
             covers: [1, 1, R, R] from 0 to 1, what is in front of the face (`blending.in_front`) and
                 stays as it is.
             settings: `BlendingSettings`.
@@ -68,24 +69,22 @@ class Photograph:
         edited, drawn = edited.detach().cpu().clamp(-1, 1), drawn.detach().cpu().clamp(-1, 1)
         if not (edited.isfinite().all() and drawn.isfinite().all()):
             raise ValueError("edited or drawn holds values that are NaN or infinite.")
-        change, own = edited - drawn, torch.zeros(1)
+        change = edited - drawn
         border = border_mask(settings, self.open_sides())  # [1, 1, 256, 256]
         where = F.pad(border, [MASK_SIDE // 2] * 4)  # [1, 1, 512, 512]
+        after = behind = None
         if head is None:
             mask = change_mask(change, settings)  # [1, 1, R, R]
         else:
-            solid, beyond, behind = self.behind_head(head, settings)
-            after = solid_head(settings, edited_head[:, :1])
-            covered = solid_head(settings, edited_head.amax(dim=1, keepdim=True))
+            solid, beyond, behind = self.head_before(head, settings)
+            after = covered_head(settings, edited_head)
             mask = change_mask(change, settings, torch.maximum(solid, after))
             where = where_put_back(border, beyond, settings)
-            heads = solid, after, covered
-            edited, own = with_own_background(edited, self.image, behind, heads, settings)
         if covers is not None:
             mask = mask * (1 - covers.detach().cpu())
         edited = matched(edited, self.image, mask, border, settings)
-        much = torch.maximum(much_changed(change, settings), own)
-        layers = continued(torch.cat([change, edited, much, mask], dim=1), where)
+        layers = torch.cat([change, edited, much_changed(change, settings), mask], dim=1)
+        layers = continued(layers, where, after, behind)
         corners = self.scaled(1.5)  # of the layers
         box = box_of(layers[:, -1:], corners, self.picture.size)
         if box is None:
@@ -100,9 +99,9 @@ class Photograph:
         result.paste(to_pil(after), box[:2], touched)
         return result
 
-    def behind_head(self, head, settings):
-        """Of the head before an edit: it as `solid_head`, where it goes on above the square, and
-        what may be behind it (`head_beyond`, `background`).
+    def head_before(self, head, settings):
+        """The head before an edit, as `solid_head`; where it goes on above the square, and what may
+        be behind it there (`head_beyond`, `behind_beyond`).
 
         Kept, since a slider asks for the same again and again.
         """
@@ -110,8 +109,7 @@ class Photograph:
             solid = solid_head(settings, head[:, :1])
             outer = self.around(2, 2 * self.image.shape[-1])
             beyond = head_beyond(outer, solid, settings)  # [1, 1, 512, 512]
-            known = F.pad(1 - head_mask(settings, solid), [MASK_SIDE // 2] * 4, value=1)
-            behind = background(outer, known.clamp(min=0) * (1 - beyond), settings)
+            behind = behind_beyond(outer, solid, beyond, settings)
             self.kept = head, settings, (solid, beyond, behind)
         return self.kept[2]
 
@@ -203,26 +201,27 @@ class LearntPicture:
     """A picture of one's own with its latent, and the domain whose generator draws its edits.
 
     The edits of a photograph are put back into it, so that its own detail stays; they are drawn by
-    a generator that is tuned only partly (`inversion.partly_tuned`). Other pictures have no such
-    detail, and the tuned generator draws them.
+    a generator that is tuned only partly (`inversion.partly_tuned`), and what lies around the head
+    by the tuned one. Other pictures have no such detail, and the tuned generator draws them.
     """
 
     photograph: Photograph | None  # in which the face was found; None where no face is looked for
-    tuned: InitVar[Domain]  # the domain tuned to the picture, from which `domain` is made
+    tuned: Domain  # tuned to the picture
     w_plus: torch.Tensor  # [1, L, w_dim]
     domain: Domain = field(init=False)  # draws the edits
 
-    def __post_init__(self, tuned):
-        self.domain = tuned
-        if self.photograph is not None and tuned.tuned_from is not None:
-            self.domain = partly_tuned(tuned)
-        s = self.domain.generator.styles(self.w_plus)
-        self.drawn = self.draw(s)  # [1, 3, R, R], without an edit
-        self.head = self.head_of(s)  # [1, 2, r, r], where it is before an edit; or None
-        first, self.covers = self.domain.tuned_from, None
-        if self.photograph is not None and first is not None:
+    def __post_init__(self):
+        self.domain = self.tuned
+        if self.photograph is not None and self.tuned.tuned_from is not None:
+            self.domain = partly_tuned(self.tuned)
+        self.s = self.domain.generator.styles(self.w_plus)  # [1, S]
+        self.drawn = self.draw(self.s)  # [1, 3, R, R], without an edit
+        self.head = self.head_of(self.s)  # [1, 2, r, r], where it is before an edit; or None
+        self.covers = None
+        if self.photograph is not None:
+            first = self.domain.tuned_from or self.domain
             with torch.no_grad():
-                encoded = first.generator.synthesize(s).cpu()
+                encoded = first.generator.synthesize(self.s).cpu()
             self.covers = in_front(self.photograph.image, encoded, FFHQ_BLENDING)
 
     @torch.no_grad()
@@ -247,10 +246,19 @@ class LearntPicture:
 
     def picture(self, s):
         """The image of s [1, S] as a PIL picture, in its photograph if it is from one."""
-        image = self.draw(s)
         if self.photograph is None:
-            return to_pil(image)
-        return self.photograph.put_back(image, self.drawn, self.head, self.head_of(s), self.covers)
+            return to_pil(self.draw(s))
+        head = self.head_of(s)
+        if head is None:
+            return self.photograph.put_back(self.draw(s), self.drawn, covers=self.covers)
+        settings = FFHQ_BLENDING
+        solid = self.photograph.head_before(self.head, settings)[0]
+        masks = masks_of_edit(settings, solid, covered_head(settings, head), self.covers)
+        on_head, around = (mask.to(s) for mask in masks)
+        edited, drawn = self.tuned.generator.blended(
+            self.s, self.domain.generator, s, on_head, around, settings.blend_from,
+            settings.styled_from).split(1)
+        return self.photograph.put_back(edited, drawn, self.head, head, self.covers)
 
     def face(self, s):
         """The image [1, 3, R, R] of s [1, S]; of a photograph, the face cut out after the edit."""

@@ -30,7 +30,9 @@ class TuningSettings:
     noise_lr: float  # constant noise maps
     levels: int  # of the pyramid of pixels, each half the size of the one before
     strength: float  # how much longer an edit's step is on a tuned generator, at most
-    slack: float  # as `DirectionSettings.slack`, on a tuned generator
+    slack: float  # as `DirectionSettings.slack`, on a tuned generator,
+    match: float  # as its `match`
+    alpha_most: float  # and as its `alpha_most`
     features: float  # weight of the distance between CLIP's vectors,
     identity: float = 0.0  # between the identity network's,
     identity_maps: float = 0.0  # between its feature maps,
@@ -54,6 +56,7 @@ class BlendingSettings:
     core: float  # of its radii: pieces that are not connected to the middle so far are dropped
     gap: int  # so narrow a gap parts nothing from the head
     head_edge: float  # above .5 + this a pixel surely is the head's, below .5 - this surely not
+    hat: float  # what is less likely a hat is none; from here to 1: in part
     holes: int  # smaller ones than these are filled in a head,
     specks: int  # or left out of it
     margin: int  # by half of this grow the head, what changed and what changed much
@@ -66,15 +69,19 @@ class BlendingSettings:
     near: float  # blur of the difference outside the mask by which colours inside are matched
     like: float  # what differs by more is another thing, and not matched; half of this: in part
     stay: float  # weight of no difference in that match, where little is known
-    other: float  # what differs by more outside the head is another background; from half: in part
     border_from: float  # the mask begins so far from the edge of the square, in shares of its side,
     border_to: float  # and is whole from here
     inner: int  # by half of this the edited head is put back smaller there; less is no change
-    mirror: float  # as far into what was uncovered the background is mirrored; from half: in part
-    mouth: float  # height, in shares of the side, below which nothing counts as uncovered,
-    mouth_edge: float  # softly, from so much above it
-    front: float  # height below which something may be held in front of the face, as softly
+    drawn_margin: int  # by half of this grows the edited head as it is drawn in feature maps,
+    drawn_blur: float  # softly
+    blend_from: int  # side in pixels of the first maps in which an edit is blended,
+    styled_from: int  # and of the first in which what it uncovers has the styles of before
+    front: float  # height, in shares of the side, below which something may be held before the face,
+    front_edge: float  # softly, from so much above it
     foreign: float  # what differs there by more from the encoding is such a thing; half: in part
+    forehead: float  # height above which there may be a cap, as softly
+    cap_blur: float  # what differs there, after such a blur,
+    cap: float  # by more from the encoding is one; half: in part
     alike: float  # above the square, pixels this similar to the head's colour (0 to 1) are hair,
     reach: float  # if that ends before this height above it, in shares of its side
     samples: int  # across a pixel, where the photograph is coarser than the edited face
@@ -183,10 +190,10 @@ PAPER_DIRECTIONS = DirectionSettings(
     origin=dict.fromkeys(("method", "alpha", "threshold", "images"), AUTHORS))
 FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     middle=0.54, half_width=0.36, half_height=0.48, ellipse_edge=0.1, core=0.5, gap=5,
-    head_edge=0.2, holes=25, specks=13, margin=15, edge_blur=2.0, least=0.04, change_blur=3.0,
+    head_edge=0.2, hat=0.8, holes=25, specks=13, margin=15, edge_blur=2.0, least=0.04, change_blur=3.0,
     mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5, stay=0.1, border_from=0.002,
-    border_to=0.015, other=0.25, inner=7, mirror=64.0, mouth=0.76, mouth_edge=0.06, front=0.86,
-    foreign=0.5, alike=0.5, reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0,
+    border_to=0.015, inner=7, drawn_margin=3, drawn_blur=1.0, blend_from=8, styled_from=32, front=0.86, front_edge=0.06,
+    foreign=0.5, forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0,
     grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 

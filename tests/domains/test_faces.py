@@ -14,6 +14,7 @@ import torch
 from conftest import golden
 
 from data.faces.recipe import captions
+from helpers import photographs
 from helpers.domains import DATA, load_domain, loading
 from helpers.domains.download import Unavailable, fetch
 from helpers.domains.published import RANDOM_FACE
@@ -24,6 +25,7 @@ from helpers.methods.directions import global_direction
 from helpers.methods.linear_model import fit_linear_model
 from helpers.methods.optimization import optimize_latent
 from helpers.photographs import LearntPicture, Photograph
+from helpers.settings import FFHQ_BLENDING
 
 GLASSES = captions.NAMES.index("glasses")
 
@@ -234,15 +236,19 @@ def test_the_head_is_read_from_the_generators_maps(faces_domain, latents):
     assert torch.equal(learnt.drawn, generator(latents[:1]))
 
 
+def as_photograph(image):
+    """A `Photograph` that shows nothing but a face: image [1, 3, R, R]."""
+    side = image.shape[-1]
+    corners = np.array([[0.0, 0.0], [0.0, side], [side, side], [side, 0.0]])
+    return Photograph(to_pil(image), image, corners)
+
+
 @torch.no_grad()
 def test_what_the_generator_cannot_draw_is_in_front_of_the_face(faces_domain, latents):
     """A green card at the chin of a face that the generator knows."""
     image = faces_domain.generator(latents[:1]).clamp(-1, 1)
     image[..., 900:1000, 400:600] = torch.tensor([-0.8, 0.9, -0.8])[:, None, None]
-    side = image.shape[-1]
-    corners = np.array([[0.0, 0.0], [0.0, side], [side, side], [side, 0.0]])
-    learnt = LearntPicture(Photograph(to_pil(image), image, corners),
-                           tuned_domain(faces_domain, {}), latents[:1])
+    learnt = LearntPicture(as_photograph(image), tuned_domain(faces_domain, {}), latents[:1])
     assert learnt.covers[0, 0, 930:980, 430:570].min() > 0.9
     assert learnt.covers[0, 0, :700].max() == 0
     s = faces_domain.generator.styles(latents[:1])
@@ -250,3 +256,27 @@ def test_what_the_generator_cannot_draw_is_in_front_of_the_face(faces_domain, la
     edited = s + 3 * (s - faces_domain.generator.styles(latents[1:2]))
     again = learnt.photograph.cut_out(learnt.picture(edited))
     assert torch.equal(learnt.face(edited), again) and not torch.equal(learnt.face(s), again)
+
+
+@torch.no_grad()
+def test_an_edit_changes_the_head_and_not_what_is_behind_it(faces_domain, latents, monkeypatch):
+    """Its step changes all of the picture; in the photograph the corners stay, bit for bit."""
+    image = faces_domain.generator(latents[:1]).clamp(-1, 1)
+    learnt = LearntPicture(as_photograph(image), faces_domain, latents[:1])
+    s, other = faces_domain.generator.styles(latents[:2]).split(1)
+    edited = s + 0.7 * (other - s)
+    plain = learnt.draw(edited)
+    corners = (..., slice(0, 60), slice(0, 60)), (..., slice(0, 60), slice(-60, None))
+    assert all((plain - image)[corner].abs().mean() > 0.05 for corner in corners)
+    result = learnt.photograph.cut_out(learnt.picture(edited))
+    kept = learnt.photograph.cut_out(learnt.photograph.picture)
+    assert all(torch.equal(result[corner], kept[corner]) for corner in corners)
+    middle = (..., slice(350, 750), slice(350, 680))
+    before, after = (plain - image)[middle].abs().mean(), (result - image)[middle].abs().mean()
+    assert after > 0.6 * before > 0.03
+    # Every setting of how it is drawn counts.
+    usual = FFHQ_BLENDING
+    for name, value in (("blend_from", 64), ("styled_from", 256), ("drawn_margin", 31),
+                        ("drawn_blur", 9.0)):
+        monkeypatch.setattr(photographs, "FFHQ_BLENDING", replace(usual, **{name: value}))
+        assert not torch.equal(learnt.face(edited), result), name

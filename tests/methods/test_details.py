@@ -92,7 +92,8 @@ def test_a_partly_tuned_domain_lies_between_both(toy, share):
     torch.testing.assert_close(tuned.generator.weight, weight + 0.4)
     assert torch.equal(first.generator.weight, weight)
     assert between.tuned_from is first and between.fingerprint != first.fingerprint
-    assert between.settings.directions.slack == tuning.slack
+    found = between.settings.directions
+    assert (found.slack, found.match, found.alpha_most) == (0.04, 1.2, 5.5)
 
 
 def test_a_weight_of_nought_or_a_network_that_is_not_there_is_left_out(toy, image):

@@ -2,6 +2,7 @@
 
 import math
 import xml.etree.ElementTree as Xml
+from functools import partial
 
 import pytest
 import torch
@@ -82,6 +83,42 @@ def test_noise_can_be_left_out_or_drawn(small):
         constant, none, random = (generator.synthesize(s, noise=kind)
                                   for kind in ("constant", "none", "random"))
     assert not torch.equal(constant, none) and not torch.equal(constant, random)
+
+
+def loud(seed):
+    """A generator of 32 px whose random weights draw images of about 1."""
+    torch.manual_seed(seed)
+    generator = MobileGenerator(CHANNELS, z_dim=12, w_dim=12, mapping_layers=2)
+    generator.requires_grad_(False)
+    for part in generator.style_layout:
+        part.layer.affine.bias.add_(2)
+    return generator
+
+
+@torch.no_grad()
+def test_an_edit_is_drawn_in_one_place_only():
+    """Everywhere: the edit, by the other generator. Nowhere: the image of this one. Around a head
+    that is not there: the edit's maps in the styles of before. In a corner: only near it."""
+    mine, other = loud(3), loud(4)
+    s, edited = mine.styles(mine.broadcast(mine.map(torch.randn(2, 12)))).split(1)
+    image = mine.synthesize(s)
+    close = partial(torch.testing.assert_close, atol=1e-3, rtol=1e-3)
+    assert image.std() > 0.1 and (mine.synthesize(edited) - image).std() > 0.1
+    here, nothing = torch.ones(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    images = mine.blended(s, other, edited, here, here, 8, 8)
+    close(images, other.synthesize(torch.cat([edited, s])))
+    images = mine.blended(s, other, edited, here, nothing, 8, 8)
+    close(images, image.expand(2, -1, -1, -1))
+    images = mine.blended(s, mine, edited, nothing, here, 4, 4)
+    close(images, image.expand(2, -1, -1, -1))
+    later = mine.blended(s, mine, edited, nothing, here, 4, 16)  # the maps of 8 px are the edit's
+    assert (later[:1] - image).abs().max() > 0.1 > 1e-3 > (later[1:] - image).abs().max()
+    corner = nothing.clone()
+    corner[..., :16, :16] = 1
+    with_edit, without = mine.blended(s, mine, edited, here, corner, 16, 16).split(1)
+    assert (with_edit - image)[..., 20:, 20:].abs().max() < 1e-3
+    assert (with_edit - image)[..., :8, :8].abs().max() > 0.1
+    close(without, image)
 
 
 def test_half_precision_stays_near(small):

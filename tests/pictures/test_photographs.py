@@ -11,16 +11,16 @@ from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from helpers.blending import (
-    background,
     border_mask,
     change_mask,
+    covered_head,
     head_beyond,
     head_mask,
     in_front,
+    masks_of_edit,
     matched,
     solid_head,
     with_grain,
-    with_own_background,
 )
 from helpers.domains import align
 from helpers.domains.align import cut_square
@@ -140,29 +140,6 @@ def test_what_lies_beside_a_head_is_none():
     assert head_mask(FFHQ_BLENDING, solid(beside)).max() == 0
 
 
-def behind(image, head, settings=FFHQ_BLENDING):
-    """`background` of an image without anything around it, where the head is not."""
-    outer = pad(image, [SIDE // 2] * 4, mode="reflect")
-    known = pad(1 - head_mask(settings, head), [SIDE // 2] * 4, value=1)
-    return background(outer, known, settings)
-
-
-def test_what_an_edit_uncovers_is_the_photographs():
-    """A head becomes smaller before a background that the generator draws in other colours: around
-    it the photograph's own goes on. Where both draw the same, the edited image stays."""
-    head, less = solid(disc(0.35)), solid(disc(0.2))
-    image = 0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - head)
-    edited = -0.6 * torch.ones(1, 3, SIDE, SIDE) * (1 - less)
-    wall, heads = behind(image, head), (head, less, less)
-    result, own = with_own_background(edited, image, wall, heads, FFHQ_BLENDING)
-    assert (result[0, :, 140, 195:] - 0.6).abs().max() < 0.1  # from inside the former head on
-    assert own[0, 0, 140, 195:].min() > 0.99 and own[0, 0, 140, 128] < 0.01
-    assert (result - edited)[..., 120:160, 110:150].abs().max() < 1e-6
-    alike = image * (1 - less) + edited * less
-    result, own = with_own_background(alike, image, wall, (less, less, less), FFHQ_BLENDING)
-    assert torch.equal(result, alike) and not own.any()
-
-
 def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     """An edit that makes all brighter, under a mask: at its edge nothing of that is left, in the
     middle it is. What differs by much outside is another thing, and moves nothing."""
@@ -172,28 +149,6 @@ def test_what_an_edit_uncovers_has_the_colour_of_what_lies_around_it():
     assert result[0, 0, 140, 128] > 0.19 and result[0, 0, 140, 128 + 88].abs() < 0.12
     assert (matched(image + 0.8, image, mask, border, FFHQ_BLENDING) - 0.8).abs().max() < 1e-6
     assert torch.equal(matched(image, image, mask, border, FFHQ_BLENDING), image)
-
-
-def test_the_background_goes_on_behind_the_head():
-    """Stripes beside the head go on where it is, above the mouth, and are not smeared."""
-    head = solid(disc(0.35))
-    stripes = 0.5 * torch.cos(torch.arange(SIDE) / 2.0).expand(1, 3, SIDE, -1).transpose(2, 3)
-    image, beside = stripes * (1 - head), stripes[0, 0, 120:160, 230:]
-    filled = behind(image, head)[0, 0, 120:160, 195:210]
-    assert filled.mean().abs() < 0.1 and 0.6 < filled.std() / beside.std() < 1.1
-    smeared = behind(image, head, replace(FFHQ_BLENDING, mirror=1.0))[0, 0, 120:160, 195:210]
-    assert smeared.std() < 0.3 * beside.std()
-
-
-def test_a_hat_covers_what_hair_did():
-    """Where hair was and a hat is, the edited picture stays; without the hat, it is background."""
-    head, less = solid(disc(0.35)), solid(disc(0.2))
-    image, edited = 0.6 * (1 - head).expand(1, 3, -1, -1), -0.6 * torch.ones(1, 3, SIDE, SIDE)
-    hat = disc(0.35) * (torch.arange(SIDE)[:, None] < 100)
-    for covered, found in ((torch.maximum(less, hat), -0.6), (less, 0.6)):
-        result, _ = with_own_background(edited, image, behind(image, head), (head, less, covered),
-                                        FFHQ_BLENDING)
-        assert (result[0, 0, 60:75, 120:136] - found).abs().max() < 0.1
 
 
 def test_what_is_kept_of_a_head_is_of_that_head():
@@ -206,24 +161,35 @@ def test_what_is_kept_of_a_head_is_of_that_head():
         assert np.array_equal(np.asarray(mine.put_back(edited, None, *heads)), np.asarray(fresh))
 
 
-def test_a_hat_is_put_back_where_hair_was():
-    """Read as a hat, what the edit drew in the former hair's place is in the photograph; not read
-    as one, it is not."""
-    mine, head, less = photograph(), disc(0.35), disc(0.2)
-    hat = head * (torch.arange(SIDE)[:, None] < 100)
-    edited = (mine.image + 0.9 * hat).clamp(-1, 1)
-    for read, there in ((hat, True), (0, False)):
-        result = mine.put_back(edited, None, with_hat(head), with_hat(less, read))
-        again = to_tensor(cut_square(result, mine.corners, SIDE, print))
-        found = (again - mine.image)[..., 62:75, 120:136].abs().mean()
-        assert (found > 0.4) == there
+def test_an_edit_is_drawn_on_the_head_and_a_little_around_it():
+    """On the head after it; around both heads, but not where something is held before them."""
+    head, less, card = disc(0.35), disc(0.2), disc(0.1, at=(0.5, 0.85))
+    settings = FFHQ_BLENDING
+    after, around = masks_of_edit(settings, solid(head), solid(less), card)
+    assert after[0, 0, 140, 128] > 0.99 and after[0, 0, 140, 195] < 0.01
+    assert around[0, 0, 140, 195] > 0.99 and around[0, 0, 140, 235] < 0.01
+    assert around[0, 0, 218, 128] < 0.01
+    _, more = masks_of_edit(settings, solid(less), solid(head), 0 * card)
+    assert more[0, 0, 140, 195] > 0.99 and more[0, 0, 218, 128] > 0.99
+
+
+def test_a_hat_belongs_to_the_head_if_it_surely_is_one():
+    head, hat = disc(0.2), disc(0.35) * (torch.arange(SIDE)[:, None] < 100)
+    for read, there in ((1.0, True), (0.7, False)):
+        covered = covered_head(FFHQ_BLENDING, with_hat(head, read * hat))
+        assert (covered[0, 0, 70, 128] > 0.99) == there
+        assert covered[0, 0, 140, 128] > 0.99 and covered[0, 0, 140, 210] == 0
+    mine, edited = photograph(), (photograph().image + 0.9 * hat).clamp(-1, 1)
+    result = mine.put_back(edited, None, with_hat(head), with_hat(head, hat))
+    again = to_tensor(cut_square(result, mine.corners, SIDE, print))
+    assert (again - mine.image)[..., 62:75, 120:136].abs().mean() > 0.4
 
 
 def test_what_is_held_before_the_chin_stays():
     """A card before the chin, which the encoding lacks; another look of the eyes is no card."""
     drawn = torch.zeros(1, 3, SIDE, SIDE)
     card = disc(0.1, at=(0.5, 0.88))
-    face = disc(0.1, at=(0.5, 0.4)) + disc(0.04, at=(0.5, 0.75))  # eyes, and a mouth
+    face = disc(0.06, at=(0.5, 0.47)) + disc(0.04, at=(0.5, 0.75))  # eyes, and a mouth
     found = in_front(drawn + 0.8 * card + 0.8 * face, drawn, FFHQ_BLENDING)
     assert found[0, 0, 230, 128] > 0.95 and found[0, 0, :195].max() < 0.01
     mine = photograph()
@@ -232,6 +198,15 @@ def test_what_is_held_before_the_chin_stays():
     assert not np.array_equal(np.asarray(with_card), np.asarray(without))
     again = to_tensor(cut_square(with_card, mine.corners, SIDE, print))
     assert (again - mine.image)[..., 225:240, 118:138].abs().max() < 0.03
+
+
+def test_a_cap_that_the_generator_cannot_draw_stays():
+    """Another colour of the hair as a whole is a cap; of single hairs it is none."""
+    drawn, cap = torch.zeros(1, 3, SIDE, SIDE), disc(0.12, at=(0.5, 0.15))
+    found = in_front(drawn + 1.2 * cap, drawn, FFHQ_BLENDING)
+    assert found[0, 0, 38, 128] > 0.95 and found[0, 0, 120:].max() == 0
+    hairs = 1.2 * cap * (torch.arange(SIDE) % 4 == 0)
+    assert in_front(drawn + hairs, drawn, FFHQ_BLENDING).max() < 0.1
 
 
 def tall_hair(radius, tip=40):
@@ -260,6 +235,11 @@ def test_hair_that_rises_above_the_square_is_edited_there_too():
     y, x = np.mgrid[0:700, 0:900]
     untouched = (y > 460) | (np.hypot(x - 420, y - 240) > 165)
     assert np.array_equal(result[untouched], np.asarray(mine.picture)[..., 0][untouched])
+    # An edit after which the hair ends in the square: above it there is the wall.
+    wall = mine.image.amax()
+    shorter = mine.image * (1 - head) + wall * head
+    result = np.asarray(mine.put_back(shorter, mine.image, with_hat(head), with_hat(disc(0.15))))
+    assert np.abs(result[115:145, 400:440, 0].astype(int) - 200).max() < 25
     tower, head = tall_hair(radius=200)
     assert head_beyond(tower.around(2, 2 * SIDE), solid(head), FFHQ_BLENDING)[..., 256].max() == 0
 
@@ -306,7 +286,8 @@ def blended(settings):
     near = disc(0.18) + disc(0.06, (0.771, 0.55))  # eight pixels away
     for read in ((head, less), (None, None), (head, head), (off, off), (near, near)):
         read = [part if part is None else with_hat(avg_pool2d(part, 4)) for part in read]
-        covers = in_front(mine.image, 0.4 * mine.image, settings)
+        drawn = 0.4 * mine.image - 0.8 * disc(0.2, (0.5, 0.4))
+        covers = in_front(mine.image, drawn, settings)
         result = mine.put_back(edited, None, *read, covers, settings)
         yield np.asarray(result)[270:390, 360:480]
     for tall, head in (tall_hair(radius=130, tip=90), tall_hair(radius=165)):
@@ -315,10 +296,13 @@ def blended(settings):
                                        settings=settings))
 
 
+DRAWING = "blend_from", "styled_from", "drawn_margin", "drawn_blur"  # in test_faces.py
+
+
 def test_every_setting_counts():
     usual = list(blended(FFHQ_BLENDING))
     for name, value in asdict(FFHQ_BLENDING).items():
-        if name != "origin":
+        if name not in ("origin", *DRAWING):
             other = value + 6 if isinstance(value, int) else 1.4 * value
             changed = blended(replace(FFHQ_BLENDING, **{name: other}))
             assert any(not np.array_equal(*pair) for pair in zip(changed, usual)), name
