@@ -1,4 +1,4 @@
-"""How an edited face goes back into its photograph: masks, colours, what lies behind the head.
+"""How an edited face goes back into its photograph: where it is drawn, masks, colours, grain.
 
 All of it runs on the CPU.
 """
@@ -236,7 +236,8 @@ def head_beyond(outer, solid, settings):
     There the photograph is like the head rather than like what lies beside it, from the square
     upwards. Columns that still look like the head at the top of the search (`reach`) are left out.
 
-    Args: outer: as of `background`; solid: of `solid_head`; settings: `BlendingSettings`.
+    Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
+        solid: of `solid_head`; settings: `BlendingSettings`.
     """
     edge, rows = MASK_SIDE // 2, round(settings.reach * MASK_SIDE)
     outer = F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE)
@@ -273,24 +274,27 @@ def where_put_back(border, beyond, settings):
     return torch.maximum(F.pad(border, padding), goes_on) + beyond
 
 
-def continued(layers, whole, after=None, behind=None):
+def continued(layers, whole, settings, after=None, behind=None):
     """Layers of the square and what they go on as around it, [1, 8, 3 R / 2, 3 R / 2].
 
-    They go on as a mean from inside; but above a head that ends in the square after the edit, the
-    edited image goes on as what is behind it. R is a multiple of 4.
+    Colours go on as a mean from inside, masks as they are at the edge. Above a head that ends in
+    the square after the edit, the edited image goes on as what is behind it. R is a multiple of 4.
 
     Args: layers [1, 8, R, R]: the change, the edited image, how much of it is put there itself, and
-        the mask, which is multiplied with whole [1, 1, 512, 512]; after: of `solid_head`; behind:
-        of `behind_beyond`. Without these two the head goes on.
+        the mask, which is multiplied with whole [1, 1, 512, 512]; settings: `BlendingSettings`;
+        after: of `covered_head`; behind: of `behind_beyond`. Without these two the head goes on.
     """
     padding, edge, side = [MASK_SIDE // 2] * 4, MASK_SIDE // 4, layers.shape[-1]
-    small = F.adaptive_avg_pool2d(layers, MASK_SIDE)
-    ends = torch.zeros_like(small[:, :1]) if after is None else 1 - after
+    colours, masks = F.adaptive_avg_pool2d(layers, MASK_SIDE).split([6, 2], dim=1)
+    ends = torch.zeros_like(masks[:, :1]) if after is None else 1 - after
     square = F.pad(torch.ones_like(ends), padding)
-    spread = _spread(F.pad(torch.cat([small, ends], dim=1), padding), square)  # [1, 9, 512, 512]
-    change, edited, much, mask, ends = spread.split([3, 3, 1, 1, 1], dim=1)
+    change, edited = _spread(F.pad(colours, padding), square).split(3, dim=1)
+    masks = F.pad(torch.cat([masks, ends], dim=1), padding, mode="replicate")  # [1, 3, 512, 512]
+    much, mask, ends = masks.split(1, dim=1)
     if behind is not None:
         edited = edited.lerp(behind, ends)
+        wider = _grown(whole * (1 - square), settings.margin) * (1 - square)
+        whole = torch.maximum(whole, wider * ends)  # nothing of the former hair is left
     spread = torch.cat([change, edited, torch.maximum(much, ends), mask, whole], dim=1)
     spread = spread[..., edge:-edge, edge:-edge]
     spread = F.interpolate(spread, side + 2 * (side // 4), mode="bilinear")

@@ -15,7 +15,6 @@ from .blending import (
     continued,
     covered_head,
     head_beyond,
-    head_mask,
     in_front,
     masks_of_edit,
     matched,
@@ -84,7 +83,7 @@ class Photograph:
             mask = mask * (1 - covers.detach().cpu())
         edited = matched(edited, self.image, mask, border, settings)
         layers = torch.cat([change, edited, much_changed(change, settings), mask], dim=1)
-        layers = continued(layers, where, after, behind)
+        layers = continued(layers, where, settings, after, behind)
         corners = self.scaled(1.5)  # of the layers
         box = box_of(layers[:, -1:], corners, self.picture.size)
         if box is None:
