@@ -1,6 +1,6 @@
 """How an edited face goes back into its photograph: where it is drawn, masks, colours, grain.
 
-All of it runs on the CPU.
+It runs on the CPU; `MobileGenerator.blended` draws where the generator is.
 """
 
 import torch
@@ -29,7 +29,8 @@ def _shrunk(mask, size):
 
 def _blurred(x, sigma, reach=2):
     """A Gaussian blur of x [1, C, H, W], cut off at `reach` sigmas."""
-    return gaussian_blur(x, 2 * round(reach * sigma) + 1, sigma=sigma)
+    size = min(2 * round(reach * sigma) + 1, 2 * min(x.shape[-2:]) - 1)  # it reflects at the edge
+    return gaussian_blur(x, size, sigma=sigma)
 
 
 def _from_middle(settings):
@@ -71,7 +72,7 @@ def covered_head(settings, heads):
 
     Args: heads [1, 2, r, r], how likely it is the head, or a hat (`face_networks.HeadReader`).
     """
-    head, hat = heads.split(1, dim=1)
+    head, hat = heads.detach().cpu().split(1, dim=1)
     return solid_head(settings, torch.maximum(head, _rise(hat, settings.hat, 1)))
 
 
@@ -186,7 +187,7 @@ def in_front(image, drawn, settings):
     held = held * (1 - _above(settings.front, settings))
     cap = _rise(_blurred(amount, settings.cap_blur), settings.cap / 2, settings.cap)
     cap = _grown(_shrunk(cap, settings.specks), settings.specks)
-    cap = cap * _above(settings.forehead, settings)
+    cap = cap * _above(settings.forehead, settings) * head_mask(settings)
     found = _blurred(torch.maximum(held, cap), settings.edge_blur)
     return F.interpolate(found, image.shape[-1], mode="bilinear")
 
@@ -225,7 +226,7 @@ def with_grain(after, before, place, settings):
     there = _strength(_fine(after, settings), settings)  # [1, 1, H, W]
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(after[:, :1].shape, generator=random)  # [1, 1, H, W]
-    noise = noise / _fine(noise, settings).square().mean().sqrt()
+    noise = noise / _fine(noise, settings).square().mean().sqrt().clamp(min=1e-6)
     return after + place * (grain**2 - there.square()).clamp(min=0).sqrt() * noise
 
 
@@ -274,7 +275,7 @@ def where_put_back(border, beyond, settings):
     return torch.maximum(F.pad(border, padding), goes_on) + beyond
 
 
-def continued(layers, whole, settings, after=None, behind=None):
+def continued(layers, whole, settings, ended=None, behind=None):
     """Layers of the square and what they go on as around it, [1, 8, 3 R / 2, 3 R / 2].
 
     Colours go on as a mean from inside, masks as they are at the edge. Above a head that ends in
@@ -282,20 +283,22 @@ def continued(layers, whole, settings, after=None, behind=None):
 
     Args: layers [1, 8, R, R]: the change, the edited image, how much of it is put there itself, and
         the mask, which is multiplied with whole [1, 1, 512, 512]; settings: `BlendingSettings`;
-        after: of `covered_head`; behind: of `behind_beyond`. Without these two the head goes on.
+        ended [1, 1, 256, 256] from 0 to 1, where the head was before the edit and is not after it;
+        behind: of `behind_beyond`. Without these two the head goes on.
     """
     padding, edge, side = [MASK_SIDE // 2] * 4, MASK_SIDE // 4, layers.shape[-1]
     colours, masks = F.adaptive_avg_pool2d(layers, MASK_SIDE).split([6, 2], dim=1)
-    ends = torch.zeros_like(masks[:, :1]) if after is None else 1 - after
-    square = F.pad(torch.ones_like(ends), padding)
+    ended = torch.zeros_like(masks[:, :1]) if ended is None else ended
+    square = F.pad(torch.ones_like(ended), padding)
     change, edited = _spread(F.pad(colours, padding), square).split(3, dim=1)
-    masks = F.pad(torch.cat([masks, ends], dim=1), padding, mode="replicate")  # [1, 3, 512, 512]
-    much, mask, ends = masks.split(1, dim=1)
+    masks = F.pad(torch.cat([masks, ended], dim=1), padding, mode="replicate")  # [1, 3, 512, 512]
+    much, mask, ended = masks.split(1, dim=1)
     if behind is not None:
-        edited = edited.lerp(behind, ends)
-        wider = _grown(whole * (1 - square), settings.margin) * (1 - square)
-        whole = torch.maximum(whole, wider * ends)  # nothing of the former hair is left
-    spread = torch.cat([change, edited, torch.maximum(much, ends), mask, whole], dim=1)
+        ended = _grown(ended, settings.margin)  # so that nothing of the former hair is left
+        edited = edited.lerp(behind, ended)
+        beyond = _grown(whole * (1 - square), settings.margin) * (1 - square)
+        whole = torch.maximum(whole, beyond * ended)
+    spread = torch.cat([change, edited, torch.maximum(much, ended), mask, whole], dim=1)
     spread = spread[..., edge:-edge, edge:-edge]
     spread = F.interpolate(spread, side + 2 * (side // 4), mode="bilinear")
     around, whole = spread.split([8, 1], dim=1)

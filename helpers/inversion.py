@@ -279,9 +279,9 @@ def tuned_domain(domain, changed):
     first generator's maps, so it has none.
     """
     first = domain.tuned_from or domain
-    tuning = first.settings.tuning
-    directions = replace(first.settings.directions, slack=tuning.slack, match=tuning.match,
-                         alpha_most=tuning.alpha_most)
+    tuning, usual = first.settings.tuning, first.settings.directions
+    directions = replace(usual, slack=tuning.slack, match=tuning.match * usual.match,
+                         alpha_most=tuning.alpha_most * usual.alpha_most)
     generator = copy.deepcopy(domain.generator)
     generator.load_state_dict(changed, strict=False)
     digest = hashlib.sha256(domain.fingerprint.encode())

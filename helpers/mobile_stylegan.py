@@ -226,31 +226,33 @@ class MobileGenerator(StyleGenerator):
         return x
 
     @torch.no_grad()
-    def blended(self, s, other, edited, head, around, start, styled_from):
+    def blended(self, s, other, edited, *, head, around, blend_from, styled_from):
         """An edit in one place, and the same without the edit: images [2, 3, R, R], in fp32.
 
-        Feature maps are blended after each layer (Suzuki et al., arXiv 1811.10153). Outside of
-        `around` all stays as this generator draws s; in it, `other` draws the edit. Finer layers do
-        so on the head only: beside it, in what the edit uncovers, this generator goes on from the
-        same maps in the styles of s, so that it has the colours and the light of what is around it.
+        Feature maps are blended (Suzuki et al., arXiv 1811.10153): outside of `around` they are
+        those of this generator and s, inside those of `other` and the edit. From `styled_from` px
+        on `other` draws the head only, and beside it, in what the edit uncovers, this generator
+        goes on from the same maps in the styles of s, so that it has the colours and the light of
+        what is around it. Both images are made in this way, so without an edit they are the same.
 
         Args: s, edited [1, S]; other: a `MobileGenerator` of the same size; head, around
-            [1, 1, r, r], from 0 to 1; start, styled_from: sides in pixels of the first maps that
-            are blended, and of the first in which what is uncovered has the styles of s.
+            [1, 1, r, r], from 0 to 1; blend_from, styled_from: sides in pixels of the first maps.
         """
         plain = self.constant.expand(1, -1, -1, -1)  # [1, C, 4, 4]
         maps = other.constant.expand(2, -1, -1, -1)  # [2, C, 4, 4]: with the edit and without it
-        pair, twice = torch.cat([edited, s]), s.expand(2, -1)  # [2, S]
+        pair, masks = torch.cat([edited, s]), torch.cat([head, around], dim=1)
         for mine, others in zip(self.style_layout, other.style_layout):
             side = mine.resolution
-            masks = torch.cat([head, around], dim=1)
-            masks = F.interpolate(masks, side, mode="bilinear", antialias=True)
-            on_head, inside = masks.split(1, dim=1)  # each [1, 1, side, side]
-            plain, uncovered = run_layer(mine, torch.cat([plain, maps[:1]]), twice).chunk(2)
-            maps = run_layer(others, maps, pair)
+            here = F.interpolate(masks, side, mode="bilinear", antialias=True)
+            on_head, inside = here.split(1, dim=1)  # each [1, 1, side, side]
+            drawn = run_layer(others, maps, pair)
             if side >= styled_from:
-                maps = torch.cat([uncovered.lerp(maps[:1], on_head), maps[1:]])
-            if side >= start:
+                beside = run_layer(mine, torch.cat([plain, maps]), s.expand(3, -1))
+                plain, beside = beside.split([1, 2])
+                maps = beside.lerp(drawn, on_head)
+            else:
+                plain, maps = run_layer(mine, plain, s), drawn
+            if side >= blend_from:
                 maps = plain.lerp(maps, inside)
         return maps
 

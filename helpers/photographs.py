@@ -54,8 +54,8 @@ class Photograph:
             head, edited_head: [1, 2, r, r], how likely it is the head, or a hat
                 (`face_networks.HeadReader`), before the edit and after it; nothing is put back
                 outside of the head before it, and of head and hat after it. Both or none.
-            covers: [1, 1, R, R] from 0 to 1, what is in front of the face (`blending.in_front`) and
-                stays as it is.
+            covers: [1, 1, R, R] from 0 to 1, what is in front of the face, or a cap
+                (`blending.in_front`), and stays as it is.
             settings: `BlendingSettings`.
         Raises: ValueError for images of another size or with NaN, or one head without the other.
         """
@@ -71,19 +71,20 @@ class Photograph:
         change = edited - drawn
         border = border_mask(settings, self.open_sides())  # [1, 1, 256, 256]
         where = F.pad(border, [MASK_SIDE // 2] * 4)  # [1, 1, 512, 512]
-        after = behind = None
+        ended = behind = None
         if head is None:
             mask = change_mask(change, settings)  # [1, 1, R, R]
         else:
             solid, beyond, behind = self.head_before(head, settings)
             after = covered_head(settings, edited_head)
             mask = change_mask(change, settings, torch.maximum(solid, after))
+            ended = (solid - after).clamp(min=0)
             where = where_put_back(border, beyond, settings)
         if covers is not None:
             mask = mask * (1 - covers.detach().cpu())
         edited = matched(edited, self.image, mask, border, settings)
         layers = torch.cat([change, edited, much_changed(change, settings), mask], dim=1)
-        layers = continued(layers, where, settings, after, behind)
+        layers = continued(layers, where, settings, ended, behind)
         corners = self.scaled(1.5)  # of the layers
         box = box_of(layers[:, -1:], corners, self.picture.size)
         if box is None:
@@ -209,23 +210,22 @@ class LearntPicture:
     w_plus: torch.Tensor  # [1, L, w_dim]
     domain: Domain = field(init=False)  # draws the edits
 
+    @torch.no_grad()
     def __post_init__(self):
-        self.domain = self.tuned
+        self.domain, self.covers = self.tuned, None
         if self.photograph is not None and self.tuned.tuned_from is not None:
             self.domain = partly_tuned(self.tuned)
         self.s = self.domain.generator.styles(self.w_plus)  # [1, S]
         self.drawn = self.draw(self.s)  # [1, 3, R, R], without an edit
         self.head = self.head_of(self.s)  # [1, 2, r, r], where it is before an edit; or None
-        self.covers = None
         if self.photograph is not None:
             first = self.domain.tuned_from or self.domain
-            with torch.no_grad():
-                encoded = first.generator.synthesize(self.s).cpu()
+            encoded = first.generator.synthesize(self.s).cpu().clamp(-1, 1)
             self.covers = in_front(self.photograph.image, encoded, FFHQ_BLENDING)
 
     @torch.no_grad()
     def draw(self, s):
-        """s [1, S] -> image [1, 3, R, R], as the generator draws it."""
+        """s [1, S] -> image [1, 3, R, R], as the generator draws all of it."""
         return self.domain.generator.synthesize(s)
 
     @torch.no_grad()
@@ -247,17 +247,17 @@ class LearntPicture:
         """The image of s [1, S] as a PIL picture, in its photograph if it is from one."""
         if self.photograph is None:
             return to_pil(self.draw(s))
-        head = self.head_of(s)
+        head, settings = self.head_of(s), FFHQ_BLENDING
         if head is None:
-            return self.photograph.put_back(self.draw(s), self.drawn, covers=self.covers)
-        settings = FFHQ_BLENDING
+            return self.photograph.put_back(self.draw(s), self.drawn, covers=self.covers,
+                                            settings=settings)
         solid = self.photograph.head_before(self.head, settings)[0]
         masks = masks_of_edit(settings, solid, covered_head(settings, head), self.covers)
         on_head, around = (mask.to(s) for mask in masks)
         edited, drawn = self.tuned.generator.blended(
-            self.s, self.domain.generator, s, on_head, around, settings.blend_from,
-            settings.styled_from).split(1)
-        return self.photograph.put_back(edited, drawn, self.head, head, self.covers)
+            self.s, self.domain.generator, s, head=on_head, around=around,
+            blend_from=settings.blend_from, styled_from=settings.styled_from).split(1)
+        return self.photograph.put_back(edited, drawn, self.head, head, self.covers, settings)
 
     def face(self, s):
         """The image [1, 3, R, R] of s [1, S]; of a photograph, the face cut out after the edit."""

@@ -30,9 +30,9 @@ class TuningSettings:
     noise_lr: float  # constant noise maps
     levels: int  # of the pyramid of pixels, each half the size of the one before
     strength: float  # how much longer an edit's step is on a tuned generator, at most
-    slack: float  # as `DirectionSettings.slack`, on a tuned generator,
-    match: float  # as its `match`
-    alpha_most: float  # and as its `alpha_most`
+    slack: float  # as `DirectionSettings.slack`, on a tuned generator
+    match: float  # so many times `DirectionSettings.match` there,
+    alpha_most: float  # and its `alpha_most`
     features: float  # weight of the distance between CLIP's vectors,
     identity: float = 0.0  # between the identity network's,
     identity_maps: float = 0.0  # between its feature maps,
@@ -43,10 +43,10 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class BlendingSettings:
-    """`photographs.Photograph.put_back`: an edited face goes back into its photograph.
+    """`photographs`: an edit is drawn in one place, and goes back into its photograph.
 
-    Sizes (odd whole numbers) and the sigmas of Gaussian blurs are in pixels of a mask of 256 x 256;
-    changes and differences are of 2 from black to white.
+    Sizes of masks (odd whole numbers) and the sigmas of Gaussian blurs are in pixels of a mask of
+    256 x 256; changes and differences are of 2 from black to white.
     """
 
     middle: float  # height of the middle of the ellipse where a head is looked for, and half of

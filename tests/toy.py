@@ -102,7 +102,7 @@ SETTINGS = Settings(
     EncodingSettings(steps=12, lr=0.1, features=0.2, prior=0.01, prior_rows=0.01, jitter=0.3,
                      preview_share=0.5, origin={}),
     TuningSettings(steps=6, lr=0.1, noise_lr=0.2, levels=3, strength=1.5, slack=0.04,
-                   match=1.2, alpha_most=5.5, features=0.3, origin={}),
+                   match=1.2, alpha_most=1.5, features=0.3, origin={}),
     LinearModelSettings(samples=60, psi=0.8, share=0.05, axes=3, ridge=2, lambda_orthogonal=2,
                         min_remaining=0.1, lambda_id=3, origin={}),
     OptimizationSettings(steps=8, lr=0.1, lambda_l2=0.01, lambda_id=0.5, start=0.8, goal=1.3,

@@ -152,7 +152,7 @@ def published_settings(preview_resolution, swept):
         EncodingSettings(steps=200, lr=0.15, features=0.2, prior=2e-4, prior_rows=2e-4,
                          jitter=0.3, preview_share=0.8, origin=guess),
         TuningSettings(steps=100, lr=5e-3, noise_lr=0.1, levels=5, strength=1.5, slack=0.05,
-                       match=1.6, alpha_most=7.5, features=0.3, identity=0.3, edit_share=0.5,
+                       match=1.23, alpha_most=1.25, features=0.3, identity=0.3, edit_share=0.5,
                        origin=guess),
         LinearModelSettings(samples=2000, psi=1.0, share=0.05, axes=128, ridge=200,
                             lambda_orthogonal=300, min_remaining=0.03, lambda_id=100, origin=guess),

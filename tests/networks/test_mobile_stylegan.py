@@ -105,20 +105,29 @@ def test_an_edit_is_drawn_in_one_place_only():
     close = partial(torch.testing.assert_close, atol=1e-3, rtol=1e-3)
     assert image.std() > 0.1 and (mine.synthesize(edited) - image).std() > 0.1
     here, nothing = torch.ones(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
-    images = mine.blended(s, other, edited, here, here, 8, 8)
+    images = mine.blended(s, other, edited, head=here, around=here, blend_from=8,
+                          styled_from=8)
     close(images, other.synthesize(torch.cat([edited, s])))
-    images = mine.blended(s, other, edited, here, nothing, 8, 8)
+    images = mine.blended(s, other, edited, head=here, around=nothing, blend_from=8,
+                          styled_from=8)
     close(images, image.expand(2, -1, -1, -1))
-    images = mine.blended(s, mine, edited, nothing, here, 4, 4)
+    images = mine.blended(s, mine, edited, head=nothing, around=here, blend_from=4,
+                          styled_from=4)
     close(images, image.expand(2, -1, -1, -1))
-    later = mine.blended(s, mine, edited, nothing, here, 4, 16)  # the maps of 8 px are the edit's
+    later = mine.blended(s, mine, edited, head=nothing, around=here, blend_from=4,
+                          styled_from=16)  # the maps of 8 px are the edit's
     assert (later[:1] - image).abs().max() > 0.1 > 1e-3 > (later[1:] - image).abs().max()
     corner = nothing.clone()
     corner[..., :16, :16] = 1
-    with_edit, without = mine.blended(s, mine, edited, here, corner, 16, 16).split(1)
+    with_edit, without = mine.blended(s, mine, edited, head=here, around=corner, blend_from=16,
+                          styled_from=16).split(1)
     assert (with_edit - image)[..., 20:, 20:].abs().max() < 1e-3
     assert (with_edit - image)[..., :8, :8].abs().max() > 0.1
     close(without, image)
+    same, again = mine.blended(s, other, s, head=corner, around=here, blend_from=8,
+                               styled_from=16).split(1)
+    close(same, again)  # no edit, no change; and yet the other's in the corner
+    assert (same - image)[..., :8, :8].abs().max() > 0.1
 
 
 def test_half_precision_stays_near(small):
