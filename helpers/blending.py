@@ -235,7 +235,8 @@ def head_beyond(outer, solid, settings):
     1, and 0 in the square itself.
 
     There the photograph is like the head rather than like what lies beside it, from the square
-    upwards. Columns that still look like the head at the top of the search (`reach`) are left out.
+    upwards. Columns that still look like the head at the top of the search (`reach`) are left out,
+    and so is what is narrow.
 
     Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
         solid: of `solid_head`; settings: `BlendingSettings`.
@@ -251,6 +252,8 @@ def head_beyond(outer, solid, settings):
     goes_on = upwards[:, :, :rows].cumprod(dim=2)  # [1, 1, rows, 512]
     goes_on = goes_on * (1 - _grown(goes_on[:, :, -1:], settings.margin))
     beyond = F.pad(goes_on.flip(2), [0, 0, edge - rows + 1, 2 * MASK_SIDE - edge - 1])
+    whole = torch.maximum(solid, beyond)
+    beyond = _grown(_shrunk(whole, settings.specks), settings.specks)
     beyond = _blurred(_grown(beyond, settings.inner), settings.edge_blur)
     return beyond * (1 - square)
 
