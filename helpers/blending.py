@@ -253,7 +253,7 @@ def head_beyond(outer, solid, settings):
     goes_on = goes_on * (1 - _grown(goes_on[:, :, -1:], settings.margin))
     beyond = F.pad(goes_on.flip(2), [0, 0, edge - rows + 1, 2 * MASK_SIDE - edge - 1])
     whole = torch.maximum(solid, beyond)
-    beyond = _grown(_shrunk(whole, settings.specks), settings.specks)
+    beyond = _grown(_shrunk(whole, settings.specks), settings.specks) * (1 - square)
     beyond = _blurred(_grown(beyond, settings.inner), settings.edge_blur)
     return beyond * (1 - square)
 
