@@ -130,7 +130,10 @@ def change_mask(change, settings, solid=None):
     amount = _blurred(_amount(change), settings.change_blur)  # [1, 1, 256, 256]
     changed = _rise(amount, settings.least, 2 * settings.least)
     changed = _grown(changed, settings.margin)  # so its soft edge lies outside
-    mask = head_mask(settings, solid) * _blurred(changed, settings.mask_blur)
+    head = head_mask(settings)
+    if solid is not None:
+        head = _blurred(_grown(solid, settings.put_margin), settings.edge_blur)
+    mask = head * _blurred(changed, settings.mask_blur)
     return F.interpolate(mask, change.shape[-1], mode="bilinear")
 
 
