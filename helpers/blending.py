@@ -174,6 +174,22 @@ def _above(height, settings):
     return above[:, None].expand(1, 1, -1, MASK_SIDE)
 
 
+def with_background(edited, behind, ended, settings):
+    """The edited image with what is behind the head where the head ends earlier after the edit.
+
+    Below the mouth it stays, since there the generator draws neck and clothes.
+
+    Args: edited [1, 3, R, R]; behind: of `behind_head`; ended [1, 1, 256, 256] from 0 to 1, where
+        the head was before the edit and is not after it; settings: `BlendingSettings`.
+    """
+    edge = MASK_SIDE // 2
+    place = _blurred(ended, settings.edge_blur) * _above(settings.mouth, settings)
+    layers = torch.cat([behind[..., edge:-edge, edge:-edge], place], dim=1)  # [1, 4, 256, 256]
+    layers = F.interpolate(layers, edited.shape[-1], mode="bilinear")
+    behind, place = layers.split([3, 1], dim=1)
+    return edited.lerp(behind, place)
+
+
 def in_front(image, drawn, settings):
     """What no edit may change: what is held in front of the chin, as a hand, and a cap that is like
     none the generator can draw: [1, 1, R, R] from 0 to 1.
@@ -261,9 +277,9 @@ def head_beyond(outer, solid, settings):
     return beyond * (1 - square)
 
 
-def behind_beyond(outer, solid, beyond, settings):
-    """What may be behind a head that goes on above the square: a mean of what lies around it in the
-    photograph, [1, 3, 512, 512].
+def behind_head(outer, solid, beyond, settings):
+    """What may be behind a head: a mean of what lies around it in the photograph,
+    [1, 3, 512, 512].
 
     Args: outer, solid: as of `head_beyond`, which found beyond; settings: `BlendingSettings`.
     """
@@ -290,7 +306,7 @@ def continued(layers, whole, settings, ended=None, behind=None):
     Args: layers [1, 8, R, R]: the change, the edited image, how much of it is put there itself, and
         the mask, which is multiplied with whole [1, 1, 512, 512]; settings: `BlendingSettings`;
         ended [1, 1, 256, 256] from 0 to 1, where the head was before the edit and is not after it;
-        behind: of `behind_beyond`. Without these two the head goes on.
+        behind: of `behind_head`. Without these two the head goes on.
     """
     padding, edge, side = [MASK_SIDE // 2] * 4, MASK_SIDE // 4, layers.shape[-1]
     colours, masks = F.adaptive_avg_pool2d(layers, MASK_SIDE).split([6, 2], dim=1)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .blending import (
     MASK_SIDE,
-    behind_beyond,
+    behind_head,
     border_mask,
     change_mask,
     continued,
@@ -21,6 +21,7 @@ from .blending import (
     much_changed,
     solid_head,
     where_put_back,
+    with_background,
     with_grain,
 )
 from .domains import Domain
@@ -79,6 +80,7 @@ class Photograph:
             after = covered_head(settings, edited_head)
             mask = change_mask(change, settings, torch.maximum(solid, after))
             ended = (solid - after).clamp(min=0)
+            edited = with_background(edited, behind, ended, settings)
             where = where_put_back(border, beyond, settings)
         if covers is not None:
             mask = mask * (1 - covers.detach().cpu())
@@ -101,7 +103,7 @@ class Photograph:
 
     def head_before(self, head, settings):
         """The head before an edit, as `solid_head`; where it goes on above the square, and what may
-        be behind it there (`head_beyond`, `behind_beyond`).
+        be behind all of it (`head_beyond`, `behind_head`).
 
         Kept, since a slider asks for the same again and again.
         """
@@ -109,7 +111,7 @@ class Photograph:
             solid = solid_head(settings, head[:, :1])
             outer = self.around(2, 2 * self.image.shape[-1])
             beyond = head_beyond(outer, solid, settings)  # [1, 1, 512, 512]
-            behind = behind_beyond(outer, solid, beyond, settings)
+            behind = behind_head(outer, solid, beyond, settings)
             self.kept = head, settings, (solid, beyond, behind)
         return self.kept[2]
 

@@ -77,8 +77,9 @@ class BlendingSettings:
     drawn_blur: float  # softly
     blend_from: int  # side in pixels of the first maps in which an edit is blended,
     styled_from: int  # and of the first in which what it uncovers has the styles of before
-    front: float  # height, in shares of the side, below which something may be held in front of
-    front_edge: float  # the face, softly, from so much above it
+    mouth: float  # height, in shares of the side, below which no background is put,
+    front: float  # and below which something may be held in front of the face;
+    front_edge: float  # both softly, from so much above it
     foreign: float  # what differs there by more from the encoding is such a thing; half: in part
     forehead: float  # height above which there may be a cap, as softly
     cap_blur: float  # what differs there, after such a blur,
@@ -194,9 +195,9 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     head_edge=0.2, hat=0.8, holes=25, specks=13, margin=15, put_margin=7, edge_blur=2.0,
     least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5,
     stay=0.1, border_from=0.002, border_to=0.015, inner=7, drawn_margin=3, drawn_blur=1.0,
-    blend_from=8, styled_from=32, front=0.86, front_edge=0.06, foreign=0.5, forehead=0.35,
-    cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0,
-    grain_share=0.15,
+    blend_from=8, styled_from=32, mouth=0.76, front=0.86, front_edge=0.06, foreign=0.5,
+    forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2, samples=2, grain_blur=1.0,
+    grain_near=6.0, grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 
 

@@ -20,6 +20,7 @@ from helpers.blending import (
     masks_of_edit,
     matched,
     solid_head,
+    with_background,
     with_grain,
 )
 from helpers.domains import align
@@ -171,6 +172,18 @@ def test_an_edit_is_drawn_on_the_head_and_a_little_around_it():
     assert around[0, 0, 218, 128] < 0.01
     _, more = masks_of_edit(settings, solid(less), solid(head), 0 * card)
     assert more[0, 0, 140, 195] > 0.99 and more[0, 0, 218, 128] > 0.99
+
+
+def test_what_an_edit_uncovers_has_the_colour_of_the_wall():
+    """Above the mouth. The head itself, and an edit that uncovers nothing, stay."""
+    mine, head = tall_hair(radius=130)  # its wall is of grey 200
+    less, edited = solid(disc(0.2)), torch.zeros(1, 3, SIDE, SIDE)
+    _, _, behind = mine.head_before(with_hat(head), FFHQ_BLENDING)
+    ended = (solid(head) - less).clamp(min=0)
+    result = with_background(edited, behind, ended, FFHQ_BLENDING)
+    assert (result[0, 0, 40:70, 118:138] - (200 / 127.5 - 1)).abs().max() < 0.1
+    assert result[0, 0, 130:150, 118:138].abs().max() < 1e-6 and result[0, 0, 200:].abs().max() == 0
+    assert torch.equal(with_background(edited, behind, 0 * ended, FFHQ_BLENDING), edited)
 
 
 def test_a_hat_belongs_to_the_head_if_it_surely_is_one():
