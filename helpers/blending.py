@@ -277,6 +277,11 @@ def head_beyond(outer, solid, settings):
     return beyond * (1 - square)
 
 
+def _all_of(beyond, settings):
+    """What `head_beyond` found, with its soft edge and a little more: [1, 1, 512, 512]."""
+    return _grown(_rise(beyond, 0, 0.1), settings.margin)
+
+
 def behind_head(outer, solid, beyond, settings):
     """What may be behind a head: a mean of what lies around it in the photograph,
     [1, 3, 512, 512].
@@ -284,7 +289,7 @@ def behind_head(outer, solid, beyond, settings):
     Args: outer, solid: as of `head_beyond`, which found beyond; settings: `BlendingSettings`.
     """
     head = F.pad(head_mask(settings, solid), [MASK_SIDE // 2] * 4)
-    known = (1 - head) * (1 - _grown(beyond, settings.margin))
+    known = (1 - head) * (1 - _all_of(beyond, settings))
     return _spread(F.adaptive_avg_pool2d(outer, 2 * MASK_SIDE), known.clamp(min=0))
 
 
@@ -318,7 +323,7 @@ def continued(layers, whole, settings, ended=None, behind=None):
     if behind is not None:
         ended = _grown(ended, settings.margin)  # so that nothing of the former hair is left
         edited = edited.lerp(behind, ended)
-        beyond = _grown(whole * (1 - square), settings.margin) * (1 - square)
+        beyond = _all_of(whole * (1 - square), settings) * (1 - square)
         whole = torch.maximum(whole, beyond * ended)
     spread = torch.cat([change, edited, torch.maximum(much, ended), mask, whole], dim=1)
     spread = spread[..., edge:-edge, edge:-edge]
