@@ -278,8 +278,8 @@ def head_beyond(outer, solid, settings):
 
 
 def _all_of(beyond, settings):
-    """What `head_beyond` found, with its soft edge and a little more: [1, 1, 512, 512]."""
-    return _grown(_rise(beyond, 0, 0.1), settings.margin)
+    """What `head_beyond` found, with its soft edge and a little more: [1, 1, 512, 512], 0 or 1."""
+    return _grown((beyond > 0).float(), settings.margin)
 
 
 def behind_head(outer, solid, beyond, settings):
