@@ -3,8 +3,10 @@
 It runs on the CPU; `MobileGenerator.blended` draws where the generator is.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torchvision.transforms.functional import gaussian_blur
 
 MASK_SIDE = 256  # pixels; the sizes in `BlendingSettings` are of a mask of this side
@@ -86,6 +88,21 @@ def head_mask(settings, solid=None):
         edge = settings.ellipse_edge
         return 1 - _rise(_from_middle(settings), 1 - edge, 1 + edge)
     return _blurred(_grown(solid, settings.margin), settings.edge_blur)
+
+
+def face_region(settings, landmarks):
+    """The face without hair and ears: [1, 1, 256, 256] from 0 to 1.
+
+    Args: settings: `BlendingSettings`; landmarks [68, 2], of `align.face_landmarks`, in shares of
+        the square's side.
+    """
+    brows = landmarks[17:27]
+    forehead = brows + settings.face_rise * (brows.mean(axis=0) - landmarks[8])
+    outline = MASK_SIDE * np.concatenate([landmarks[:17], forehead[::-1]])  # [27, 2]
+    drawing = Image.new("L", (MASK_SIDE, MASK_SIDE))
+    ImageDraw.Draw(drawing).polygon([tuple(point) for point in outline], fill=1)
+    face = torch.from_numpy(np.array(drawing)).float()[None, None]
+    return _blurred(_grown(face, settings.face_margin), settings.face_blur)
 
 
 def masks_of_edit(settings, solid, after, covers):

@@ -158,5 +158,4 @@ def pictures_made(folder, edits):
 def edit_picture(domain, learnt, edits):
     """A `LearntPicture` with a list of edits: a PIL picture. Raises as `global_direction`."""
     with torch.no_grad():
-        s = domain.generator.styles(learnt.w_plus)  # [1, S]
-        return learnt.picture(learnt.edited(s, apply_edits(domain, s, edits)))
+        return learnt.picture(learnt.edited(apply_edits(domain, learnt.s, edits)))

@@ -350,15 +350,19 @@ def tune_generator(domain, image, w_plus, *, steps=None, callback=None):
 
 
 @torch.no_grad()
-def tuned_strength(tuned, s, edited):
-    """How much longer the step from s to edited [1, S] has to be on a tuned generator, for CLIP to
-    see what it sees on the first one: from 1 to `TuningSettings.strength`."""
-    first, changes = tuned.tuned_from, []
-    for domain in (first, tuned):
-        side = domain.preview_resolution
-        image = domain.generator.synthesize(torch.cat([s, edited]), resolution=side)
-        before, after = domain.clip.encode_image(image)
+def tuned_strength(domain, s, edited, pictures):
+    """How much longer the step from s to edited [1, S] has to be in a picture of one's own, for
+    CLIP to see there what it sees of it as a domain draws it: from 1 to `TuningSettings.strength`.
+
+    Args: domain: the first one, that is not tuned; pictures [2, 3, R, R]: without the edit and with
+        it, as they are shown.
+    """
+    side = domain.preview_resolution
+    drawn = domain.generator.synthesize(torch.cat([s, edited]), resolution=side)
+    changes = []
+    for images in (drawn, pictures):
+        before, after = domain.clip.encode_image(images)
         changes.append(after - before)  # [D]
     wanted, got = changes
     ratio = wanted.square().sum() / (got @ wanted).clamp(min=1e-12)
-    return ratio.clamp(1, tuned.settings.tuning.strength).item()
+    return ratio.clamp(1, domain.settings.tuning.strength).item()

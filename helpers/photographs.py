@@ -14,6 +14,7 @@ from .blending import (
     change_mask,
     continued,
     covered_head,
+    face_region,
     head_beyond,
     in_front,
     masks_of_edit,
@@ -30,6 +31,8 @@ from .images import open_image, open_picture, to_pil, to_tensor
 from .inversion import invert, partly_tuned, tune_generator, tuned_strength
 from .settings import FFHQ_BLENDING
 
+SAME = 0.99  # cosine above which two edits of one picture go in the same direction
+
 
 @dataclass(eq=False)
 class Photograph:
@@ -38,6 +41,7 @@ class Photograph:
     picture: Image.Image  # the whole of it: upright, sRGB
     image: torch.Tensor  # [1, 3, R, R] in [-1, 1], the face cut out as FFHQ's are
     corners: np.ndarray  # [4, 2], where that square lies: upper left, lower left, ... in pixels
+    landmarks: np.ndarray | None = None  # [68, 2] of the face, in pixels
     kept: tuple | None = field(default=None, init=False, repr=False)  # of `head_before`
 
     def put_back(self, edited, drawn=None, head=None, edited_head=None, covers=None,
@@ -114,6 +118,15 @@ class Photograph:
             behind = behind_head(outer, solid, beyond, settings)
             self.kept = head, settings, (solid, beyond, behind)
         return self.kept[2]
+
+    def beside_face(self, settings):
+        """All but the face itself, [1, 1, R, R] from 0 to 1; None without its landmarks."""
+        if self.landmarks is None:
+            return None
+        sides = np.stack([self.corners[3] - self.corners[0], self.corners[1] - self.corners[0]])
+        places = (self.landmarks - self.corners[0]) @ np.linalg.inv(sides)  # [68, 2]
+        region = face_region(settings, places)
+        return 1 - F.interpolate(region, self.image.shape[-1], mode="bilinear")
 
     def cut_out(self, picture):
         """The face of a PIL picture that `put_back` made: image [1, 3, R, R]."""
@@ -195,7 +208,29 @@ def open_photograph(source, resolution=1024, say=print, face=1):
     picture = open_picture(source, say)
     landmarks = face_landmarks(picture, say, face)  # [68, 2]
     corners = face_square(landmarks)
-    return Photograph(picture, to_tensor(cut_square(picture, corners, resolution, say)), corners)
+    image = to_tensor(cut_square(picture, corners, resolution, say))
+    return Photograph(picture, image, corners, landmarks)
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """How much of a photograph an edit may change."""
+
+    stays: torch.Tensor  # [1, 1, R, R] from 0 to 1, what stays as it is
+    styles_from: int  # side in pixels of the first maps whose styles are edited
+
+
+def extents(photograph, covers, settings):
+    """The `Extent`s that an edit may have, the smallest first: the face alone; the whole head, but
+    not its shape, which is in the styles of the first layers; all of the head.
+
+    Args: covers [1, 1, R, R] from 0 to 1, what stays in any case; settings: `BlendingSettings`.
+    """
+    found = [Extent(covers, settings.colours_from), Extent(covers, 0)]
+    beside = photograph.beside_face(settings)
+    if beside is not None:
+        found.insert(0, Extent(torch.maximum(covers, beside), 0))
+    return found
 
 
 @dataclass(eq=False)
@@ -224,6 +259,8 @@ class LearntPicture:
             first = self.domain.tuned_from or self.domain
             encoded = first.generator.synthesize(self.s).cpu().clamp(-1, 1)
             self.covers = in_front(self.photograph.image, encoded, FFHQ_BLENDING)
+            self.extents = extents(self.photograph, self.covers, FFHQ_BLENDING)
+            self.direction = torch.zeros_like(self.s)  # of the edit whose extent was found last
 
     @torch.no_grad()
     def draw(self, s):
@@ -238,28 +275,66 @@ class LearntPicture:
         return None if reader is None else reader(self.domain.generator.maps(s, reader.side))
 
     @torch.no_grad()
-    def edited(self, s, edited):
-        """An edit from s to edited [1, S], made longer for CLIP to see as much as on the first
-        generator (`inversion.tuned_strength`): s [1, S]."""
-        if self.domain.tuned_from is None:
-            return edited
-        return s + tuned_strength(self.domain, s, edited) * (edited - s)
+    def boost(self, edited):
+        """How much longer the step to edited [1, S] has to be, for CLIP to see in the picture what
+        it sees on the first generator (`inversion.tuned_strength`)."""
+        first = self.domain.tuned_from
+        if first is None:
+            return 1.0
+        before = self.photograph.image if self.photograph else self.drawn
+        pictures = torch.cat([before.to(edited), self.face(edited).to(edited)])
+        return tuned_strength(first, self.s, edited, pictures)
+
+    def edited(self, edited):
+        """The edit to edited [1, S], so much longer (`boost`): s [1, S]."""
+        return self.s + self.boost(edited) * (edited - self.s)
 
     def picture(self, s):
         """The image of s [1, S] as a PIL picture, in its photograph if it is from one."""
         if self.photograph is None:
             return to_pil(self.draw(s))
-        head, settings = self.head_of(s), FFHQ_BLENDING
-        if head is None:
+        if self.head is None:
             return self.photograph.put_back(self.draw(s), self.drawn, covers=self.covers,
-                                            settings=settings)
+                                            settings=FFHQ_BLENDING)
+        extent = self.extent_of(s)
+        pair, head = self.drawn_within(extent, s)
+        edited, drawn = pair.split(1)
+        return self.photograph.put_back(edited, drawn, self.head, head, extent.stays, FFHQ_BLENDING)
+
+    @torch.no_grad()
+    def extent_of(self, s):
+        """The smallest of `extents` in which CLIP sees nearly all of the edit to s [1, S].
+
+        Found once for each direction, and not again as a slider moves.
+        """
+        direction = F.normalize(s - self.s)
+        if (direction * self.direction).sum() > SAME:
+            return self.extent
+        seen = [self.domain.clip.encode_image(self.drawn_within(extent, s)[0])
+                for extent in self.extents]
+        changes = [after - before for after, before in seen]  # [D] each
+        whole, found = changes[-1], 0
+        while changes[found] @ whole < FFHQ_BLENDING.enough * whole @ whole:
+            found += 1
+        self.direction, self.extent = direction, self.extents[found]
+        return self.extent
+
+    @torch.no_grad()
+    def drawn_within(self, extent, s):
+        """The edit to s [1, S] drawn within an extent, and the same without it, images
+        [2, 3, R, R]; and its head, as of `head_of`."""
+        settings, edited = FFHQ_BLENDING, self.s.clone()
+        for part in self.domain.generator.style_layout:
+            if part.resolution >= extent.styles_from:
+                edited[:, part.slice] = s[:, part.slice]
+        head = self.head_of(edited)
         solid = self.photograph.head_before(self.head, settings)[0]
-        masks = masks_of_edit(settings, solid, covered_head(settings, head), self.covers)
+        masks = masks_of_edit(settings, solid, covered_head(settings, head), extent.stays)
         on_head, around = (mask.to(s) for mask in masks)
-        edited, drawn = self.tuned.generator.blended(
-            self.s, self.domain.generator, s, head=on_head, around=around,
-            blend_from=settings.blend_from, styled_from=settings.styled_from).split(1)
-        return self.photograph.put_back(edited, drawn, self.head, head, self.covers, settings)
+        pair = self.tuned.generator.blended(
+            self.s, self.domain.generator, edited, head=on_head, around=around,
+            blend_from=settings.blend_from, styled_from=settings.styled_from)
+        return pair, head
 
     def face(self, s):
         """The image [1, 3, R, R] of s [1, S]; of a photograph, the face cut out after the edit."""

@@ -77,6 +77,11 @@ class BlendingSettings:
     drawn_blur: float  # softly
     blend_from: int  # side in pixels of the first maps in which an edit is blended,
     styled_from: int  # and of the first in which what it uncovers has the styles of before
+    face_rise: float  # the face ends above the brows by this share of their height above the chin
+    face_margin: int  # by half of this it grows,
+    face_blur: float  # and this is the blur of its edge
+    colours_from: int  # side of the first maps whose styles an edit changes that keeps the shapes
+    enough: float  # share of what CLIP sees of an edit: a smaller extent that has it is taken
     mouth: float  # height, in shares of the side, below which no background is put,
     front: float  # and below which something may be held in front of the face;
     front_edge: float  # both softly, from so much above it
@@ -110,10 +115,10 @@ class LinearModelSettings:
     least_match: float | None = None  # cosines that are fewer margins above average count as this
     origin: dict[str, str] = None
 
-    def fits_as(self, other):
-        """Would a model be fitted the same with these settings as with others?"""
-        mine = self.samples, self.psi, self.axes, self.ridge, self.lambda_id > 0
-        return mine == (other.samples, other.psi, other.axes, other.ridge, other.lambda_id > 0)
+    def of_fit(self):
+        """What a fitted model depends on, {name: value}; the other settings are used later."""
+        return {"samples": self.samples, "psi": self.psi, "axes": self.axes, "ridge": self.ridge,
+                "with identity": self.lambda_id > 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +200,8 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     head_edge=0.2, hat=0.8, holes=25, specks=13, margin=15, put_margin=7, edge_blur=2.0,
     least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5,
     stay=0.1, border_from=0.002, border_to=0.015, inner=7, drawn_margin=3, drawn_blur=1.0,
-    blend_from=8, styled_from=32, mouth=0.76, front=0.86, front_edge=0.06, foreign=0.5,
+    blend_from=8, styled_from=32, face_rise=0.15, face_margin=17, face_blur=4.0,
+    colours_from=16, enough=0.6, mouth=0.76, front=0.86, front_edge=0.06, foreign=0.5,
     forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2, samples=2, grain_blur=1.0,
     grain_near=6.0, grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})

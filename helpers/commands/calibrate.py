@@ -2,8 +2,8 @@
 
 python -m helpers.commands.calibrate faces --clip ViT-B/32
 
-It ends with a table and a sheet of pictures in build/calibration/, and a file of settings that
-`load_domain` takes up from then on. Interrupted, it goes on where it was.
+It ends with a table and a sheet of pictures in build/calibration/, and with settings and a linear
+model of CLIP that `load_domain` takes up from then on. Interrupted, it goes on where it was.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from helpers.calibration import (
 )
 from helpers.domains import CLIPS, load_domain, settings_path
 from helpers.domains.domain import OWN_CLIP
+from helpers.domains.loading import save_linear_model
 from helpers.evaluation import reading_aucs
 from helpers.latents import random_w_plus
 
@@ -67,7 +68,8 @@ def write_report(folder, lines):
 
 def calibrate(domain, folder=None):
     """Choose settings for a domain and its CLIP; write report.md and edits.jpg into a folder, and
-    the settings where `load_domain` looks for them. For a CLIP that reads nothing, only the report.
+    settings and linear model where `load_domain` looks for them. For a CLIP that reads nothing,
+    only the report.
 
     Returns: the settings, {part: {name: [value, origin]}}; {} for such a CLIP.
     """
@@ -89,7 +91,7 @@ def calibrate(domain, folder=None):
     trial = run.with_settings(card)
     sheet = edits_sheet(trial, run.prompts["optimization"])
     (folder / "edits.jpg").write_bytes(images.to_jpeg(sheet))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    save_linear_model(trial)  # before the settings, which need it
     target.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     print(*lines[2:], f"Pictures: {folder / 'edits.jpg'}", f"Settings: {target}", sep="\n")
     return card

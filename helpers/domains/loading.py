@@ -20,7 +20,13 @@ from .download import Unavailable, cache_folder, check_cached, fetch, record, sh
 from .formats.clip_weights import published_clip
 from .formats.generators import load_generator
 from .formats.openvino import add_readouts
-from .formats.safetensors_files import fill, first_line, read_safetensors, save_module
+from .formats.safetensors_files import (
+    fill,
+    first_line,
+    read_safetensors,
+    save_module,
+    save_tensors,
+)
 from .formats.torch_files import read_torch
 from .published import CLIPS, IDENTITY, PUBLISHED, RANDOM_FACE, published_settings
 
@@ -101,6 +107,34 @@ def settings_path(name, clip_name):
     return cache_folder() / "settings" / f"{name}--{clip_name}.json"
 
 
+def save_linear_model(domain):
+    """Write the tensors of a domain's linear model beside its settings (`settings_path`), where
+    `load_domain` finds them: {name: tensor} with what they were fitted to.
+
+    Raises: OSError, such as for a full disk.
+    """
+    path = settings_path(domain.name, domain.clip_name).with_suffix(".safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, domain.linear_model_tensors, fitted_to=_fitted_to(domain))
+
+
+def _fitted_to(domain):
+    return {"generator": domain.fingerprint, "clip": domain.clip_fingerprint,
+            **domain.settings.linear_model.of_fit()}
+
+
+def _saved_linear_model(domain):
+    """What `save_linear_model` wrote, or None if there is none, or it was fitted to other networks
+    or with other settings."""
+    path = settings_path(domain.name, domain.clip_name).with_suffix(".safetensors")
+    if not path.exists():
+        return None
+    tensors, header = read_safetensors(path, needs=["fitted_to", "clip", "clip model"])
+    if header["fitted_to"] != _fitted_to(domain):
+        return None
+    return {part: values.to(domain.device) for part, values in tensors.items()}
+
+
 def settings_from_cache(name, clip_name):
     """What `settings_path` holds, {method: {name: [value, origin]}}, or {}.
 
@@ -121,10 +155,12 @@ def settings_from_cache(name, clip_name):
 
 
 def _announce(domain, why):
-    before, mine = domain.settings.linear_model, settings_from_cache(domain.name, domain.clip_name)
+    usual, mine = domain.settings.linear_model, settings_from_cache(domain.name, domain.clip_name)
     domain.settings = changed(domain.settings, mine)
-    if not before.fits_as(domain.settings.linear_model):
+    if usual.of_fit() != domain.settings.linear_model.of_fit():
         domain.linear_model_tensors = None  # what came along was fitted otherwise
+    if domain.linear_model_tensors is None:
+        domain.linear_model_tensors = _saved_linear_model(domain)
     print(f"Domain: {domain.name} ({why}), {domain.generator.resolution} px, on {domain.device}. "
           f"{domain.licence}")
     if mine:

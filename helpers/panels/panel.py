@@ -9,7 +9,7 @@ import torch
 from IPython.display import display
 
 from .. import images
-from ..inversion import tune_generator, tuned_strength
+from ..inversion import tune_generator
 from ..photographs import LearntPicture
 from .background import MODEL_LOCK, BackgroundTask, Busy, Debouncer
 from .saving import Exports
@@ -234,11 +234,10 @@ class FacePanel:
 
     def boost_of(self, edited):
         """How much longer the step to s edited [1, S] has to be where the picture on show has a
-        tuned generator of its own (`inversion.tuned_strength`)."""
+        tuned generator of its own (`LearntPicture.boost`)."""
         if self.chosen.learnt is None:
             return 1.0
-        s = self.domain.generator.styles(self.chosen.w_plus)
-        return tuned_strength(self.chosen.learnt.domain, s, edited)
+        return self.chosen.learnt.boost(edited)
 
     def picture_of(self, strength, resolution=None, whole=True):
         """The edit on show at a strength as a PIL picture: put back into its photograph, if it

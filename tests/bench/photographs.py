@@ -134,14 +134,14 @@ def measure(domain, source):
                          "seconds": encoded - started, "edits": {}},
              "tuned": {"dlib": dlib_distance(image, drawn), "psnr": psnr(image, drawn),
                        "seconds": ended - encoded, "edits": {}}}
-    pictures, s = [photograph.picture], domain.generator.styles(w_plus)
+    pictures = [photograph.picture]
     for method in ("1", "3"):
         edited = edits(domain, w_plus, method)
         with torch.no_grad():
             after = [domain.generator.synthesize(one) for one in edited]
         found["encoded"]["edits"][method] = count_edits(domain, first, after)
         if method == "1":  # as in the panels: the first generator is faster to optimize through
-            edited = [learnt.edited(s, one) for one in edited]
+            edited = [learnt.edited(one) for one in edited]
         else:
             edited = edits(learnt.domain, w_plus, method)
         edited = [learnt.picture(one) for one in edited]

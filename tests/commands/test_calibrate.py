@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from helpers.clip_model import ClipModel
 from helpers.commands import calibrate as command
 from helpers.commands.calibrate import calibrate, describe_reading
 from helpers.domains import load_domain, settings_path
+from helpers.domains.formats.safetensors_files import read_safetensors, save_tensors
 from helpers.domains.published import published_settings
 from helpers.evaluation import UNSEEN, estimate_edit, reading_aucs
 from helpers.latents import random_w_plus
@@ -29,6 +30,7 @@ def quick(monkeypatch, tmp_path):
     """Few images, prompts and values, and a cache folder of its own."""
     monkeypatch.setenv("STYLECLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(calibration, "CHOICES", FEW)
+    monkeypatch.setattr(calibration, "MORE_SAMPLES", {"linear_model": {"samples": [300, "few"]}})
     monkeypatch.setattr(calibration, "SIZES",
                         {"directions": Size(3, 2), "optimization": Size(1, 1)})
 
@@ -41,10 +43,9 @@ def guessed(domain):
 
 def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_path, capsys,
                                                           monkeypatch):
-    monkeypatch.setattr(calibration, "fit_linear_model",
-                        lambda domain_: domain.linear_model_tensors)  # of as many images
     card = calibrate(domain, tmp_path / "here")
     said = capsys.readouterr().out
+    assert "Fitting the linear model of CLIP to 300 images, once: about" in said
     assert "This takes about" in said and "minutes left" in said
     report = (tmp_path / "here" / "report.md").read_text("utf-8")
     assert "| directions.match | 6.0 |" in report and "on fresh images" in report
@@ -55,9 +56,34 @@ def test_a_calibration_ends_with_settings_that_are_loaded(quick, domain, tmp_pat
     said = capsys.readouterr().out
     assert f"With settings of your own: {path}" in said and "are guesses" not in said
     assert again.settings == changed(domain.settings, card)
-    for entries in card.values():
-        for _, origin in entries.values():
-            assert "calibrated on" in origin or origin == "as method 1's"
+    assert card["linear_model"]["samples"] == [300, "few"]
+    origins = {origin for entries in card.values() for _, origin in entries.values()}
+    assert sum("calibrated on" in str(origin) for origin in origins) == 2  # of two methods
+    for part in ("linear_model", "optimization", "directions"):  # what was counted, and no others
+        assert set(card[part]) == {field.name for field in fields(getattr(domain.settings, part))
+                                   } - {"origin"}
+
+
+def test_the_linear_model_of_a_calibration_is_loaded(quick, domain, tmp_path):
+    """It is fitted once, not at each start; and only to these networks, with these settings."""
+    card = calibrate(domain, tmp_path / "here")
+    again, ridge = load_domain("avatars", "cpu"), card["linear_model"]["ridge"][0]
+    trial = replace(again, linear_model_tensors=None)
+    for name, values in with_ridge(trial, fit_linear_model(trial), ridge).items():
+        torch.testing.assert_close(again.linear_model_tensors[name], values, rtol=1e-3, atol=1e-4)
+    path = settings_path("avatars", "its own")
+    card["linear_model"]["ridge"][0] = ridge + 1
+    path.write_text(json.dumps(card))
+    assert load_domain("avatars", "cpu").linear_model_tensors is None
+    card["linear_model"]["ridge"][0] = ridge
+    path.write_text(json.dumps(card))
+    model = path.with_suffix(".safetensors")
+    tensors, header = read_safetensors(model)
+    save_tensors(model, tensors, fitted_to=header["fitted_to"] | {"generator": "another"})
+    assert load_domain("avatars", "cpu").linear_model_tensors is None
+    model.write_bytes(model.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="avatars--its-own.safetensors is not a whole"):
+        load_domain("avatars", "cpu")
 
 
 def test_what_was_counted_is_not_counted_again(quick, toy, tmp_path, monkeypatch):
@@ -123,7 +149,8 @@ def test_choices_that_fresh_images_do_not_confirm_are_dropped(quick, toy, tmp_pa
     card = {"linear_model": {"ridge": [50, ""]}, "directions": {"match": [6.0, ""]},
             "optimization": {"goal": [0.2, ""]}, "mapper": {"goal": [0.2, origin]}}
     left, said = calibration.confirmed(run, card)
-    assert left == {part: card[part] for part in ("optimization", "mapper")}
+    assert left == run.start | {part: card[part] for part in ("optimization", "mapper")}
+    assert left["linear_model"]["samples"] == [300, "few"]
     assert said == ["On fresh images the choices of method 3 are worse: its guesses stay."]
     monkeypatch.setattr(calibration, "count_edit", lambda *given: (0.5, 0.5))
     assert calibration.confirmed(Calibration(toy, tmp_path / "again"), card) == (card, [])
@@ -132,7 +159,8 @@ def test_choices_that_fresh_images_do_not_confirm_are_dropped(quick, toy, tmp_pa
         (0.1 if method == "optimization" and domain.settings.optimization.goal == 2.7 else 0.5),
         0.5))
     left, _ = calibration.confirmed(Calibration(toy, tmp_path / "third"), card)
-    assert set(left) == {"linear_model", "directions"}
+    assert left["optimization"]["goal"][0] == run.value(FEW[2], {}) and "mapper" not in left
+    assert left["directions"] == card["directions"]
 
 
 def test_the_authors_numbers_stay_with_their_sweep(quick, toy, tmp_path):

@@ -176,10 +176,11 @@ class Drawer:
     ([[1.0, 0.0], [0.0, 1.0]], 1.0), ([[3.0, 0.0], [0.0, 1.0]], 1.0),
     ([[0.1, 0.0], [0.0, 1.0]], 4.0), ([[0.0, 2.0], [0.0, 1.0]], 4.0),
     ([[-1.0, 0.0], [0.0, 1.0]], 4.0)])
-def test_an_edit_of_a_tuned_generator_grows_until_clip_sees_it(matrix, expected):
-    first, tuned = Drawer([[1.0, 0.0], [0.0, 1.0]], side=256), Drawer(matrix)
-    tuned.tuned_from = first
-    tuned.settings = SimpleNamespace(tuning=SimpleNamespace(strength=4.0))
+def test_an_edit_of_a_picture_grows_until_clip_sees_it_there(matrix, expected):
+    first = Drawer([[1.0, 0.0], [0.0, 1.0]], side=256)
+    first.settings = SimpleNamespace(tuning=SimpleNamespace(strength=4.0))
     s = torch.tensor([[1.0, 2.0]])
-    found = tuned_strength(tuned, s, s + torch.tensor([[3.0, 0.0]]))
-    assert found == pytest.approx(expected) and (first.sides, tuned.sides) == ([256], [None])
+    edited = s + torch.tensor([[3.0, 0.0]])
+    shown = torch.cat([s, edited]) @ torch.tensor(matrix)
+    found = tuned_strength(first, s, edited, shown)
+    assert found == pytest.approx(expected) and first.sides == [256]
