@@ -218,6 +218,7 @@ class Extent:
 
     stays: torch.Tensor  # [1, 1, R, R] from 0 to 1, what stays as it is
     styles_from: int  # side in pixels of the first maps whose styles are edited
+    enough: float  # it is taken if CLIP sees this share of the whole edit in it
 
 
 def extents(photograph, covers, settings):
@@ -226,10 +227,10 @@ def extents(photograph, covers, settings):
 
     Args: covers [1, 1, R, R] from 0 to 1, what stays in any case; settings: `BlendingSettings`.
     """
-    found = [Extent(covers, settings.colours_from), Extent(covers, 0)]
+    found = [Extent(covers, settings.colours_from, settings.shape_enough), Extent(covers, 0, 1)]
     beside = photograph.beside_face(settings)
     if beside is not None:
-        found.insert(0, Extent(torch.maximum(covers, beside), 0))
+        found.insert(0, Extent(torch.maximum(covers, beside), 0, settings.face_enough))
     return found
 
 
@@ -303,7 +304,7 @@ class LearntPicture:
 
     @torch.no_grad()
     def extent_of(self, s):
-        """The smallest of `extents` in which CLIP sees nearly all of the edit to s [1, S].
+        """The smallest of `extents` in which CLIP sees enough of the edit to s [1, S].
 
         Found once for each direction, and not again as a slider moves.
         """
@@ -313,11 +314,12 @@ class LearntPicture:
         seen = [self.domain.clip.encode_image(self.drawn_within(extent, s)[0])
                 for extent in self.extents]
         changes = [after - before for after, before in seen]  # [D] each
-        whole, found = changes[-1], 0
-        while changes[found] @ whole < FFHQ_BLENDING.enough * whole @ whole:
-            found += 1
-        self.direction, self.extent = direction, self.extents[found]
-        return self.extent
+        whole = changes[-1]
+        for extent, change in zip(self.extents, changes):
+            if change @ whole >= extent.enough * whole @ whole:
+                break
+        self.direction, self.extent = direction, extent
+        return extent
 
     @torch.no_grad()
     def drawn_within(self, extent, s):

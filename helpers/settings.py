@@ -81,7 +81,8 @@ class BlendingSettings:
     face_margin: int  # by half of this it grows,
     face_blur: float  # and this is the blur of its edge
     colours_from: int  # side of the first maps whose styles an edit changes that keeps the shapes
-    enough: float  # share of what CLIP sees of an edit: a smaller extent that has it is taken
+    face_enough: float  # if the face alone has this share of what CLIP sees of an edit, hair stays;
+    shape_enough: float  # if with the former shapes the head has this share, they stay
     mouth: float  # height, in shares of the side, below which no background is put,
     front: float  # and below which something may be held in front of the face;
     front_edge: float  # both softly, from so much above it
@@ -201,9 +202,9 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5,
     stay=0.1, border_from=0.002, border_to=0.015, inner=7, drawn_margin=3, drawn_blur=1.0,
     blend_from=8, styled_from=32, face_rise=0.15, face_margin=17, face_blur=4.0,
-    colours_from=16, enough=0.6, mouth=0.76, front=0.86, front_edge=0.06, foreign=0.5,
-    forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2, samples=2, grain_blur=1.0,
-    grain_near=6.0, grain_share=0.15,
+    colours_from=16, face_enough=0.6, shape_enough=0.45, mouth=0.76, front=0.86,
+    front_edge=0.06, foreign=0.5, forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, reach=0.2,
+    samples=2, grain_blur=1.0, grain_near=6.0, grain_share=0.15,
     origin={"all": "by eye at 100 %: two portraits and six hard photographs, six edits each"})
 
 

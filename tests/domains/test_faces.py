@@ -282,3 +282,28 @@ def test_an_edit_changes_the_head_and_not_what_is_behind_it(faces_domain, latent
                         ("drawn_blur", 9.0)):
         monkeypatch.setattr(photographs, "FFHQ_BLENDING", replace(usual, **{name: value}))
         assert not torch.equal(learnt.face(edited), result), name
+
+
+# Of the first face, in shares of the side: jaw, brows, and what else dlib finds.
+JAW = [(0.5 - 0.2 * np.cos(a), 0.47 + 0.38 * np.sin(a)) for a in np.linspace(0, np.pi, 17)]
+LANDMARKS = np.array(JAW + [(x, 0.42) for x in np.linspace(0.34, 0.66, 10)] + [(0.5, 0.6)] * 41)
+
+
+@torch.no_grad()
+def test_an_edit_changes_as_little_as_clip_needs(faces_domain, latents):
+    """Glasses change the face alone, and blonde hair the colours of the whole head; another person
+    needs all of it. The pixels outside stay, bit for bit."""
+    image = faces_domain.generator(latents[:1]).clamp(-1, 1)
+    photograph = replace(as_photograph(image), landmarks=1024 * LANDMARKS)
+    learnt = LearntPicture(photograph, tuned_domain(faces_domain, {}), latents[:1])
+    glasses, blonde = (learnt.s + 3.5 * global_direction(faces_domain, "a person", prompt)
+                       for prompt in ("a person with glasses", "a person with blonde hair"))
+    face, colours, whole = learnt.extents
+    assert learnt.extent_of(glasses) is face and learnt.extent_of(blonde) is colours
+    kept, result = photograph.cut_out(photograph.picture), learnt.face(glasses)
+    outside = (face.stays == 1).expand_as(result)
+    assert torch.equal(result[outside], kept[outside]) and outside.float().mean() > 0.6
+    assert (result - kept)[..., 440:540, 330:690].abs().mean() > 0.1  # where glasses are
+    other = faces_domain.generator.styles(latents[1:2])
+    assert learnt.extent_of(other) is whole
+    assert learnt.extent_of(learnt.s + 0.5 * (other - learnt.s)) is whole  # as it was found

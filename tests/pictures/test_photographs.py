@@ -14,6 +14,7 @@ from helpers.blending import (
     border_mask,
     change_mask,
     covered_head,
+    face_region,
     head_beyond,
     head_mask,
     in_front,
@@ -26,7 +27,7 @@ from helpers.blending import (
 from helpers.domains import align
 from helpers.domains.align import cut_square
 from helpers.images import to_tensor
-from helpers.photographs import Photograph, open_photograph
+from helpers.photographs import Photograph, extents, open_photograph
 from helpers.settings import FFHQ_BLENDING
 
 SIDE = 256
@@ -222,6 +223,38 @@ def test_a_cap_that_the_generator_cannot_draw_stays():
     assert in_front(drawn + hairs, drawn, FFHQ_BLENDING).max() < 0.1
 
 
+# Of a face as FFHQ's are cut out, in shares of the side: jaw, brows, nose, eyes, mouth.
+JAW = [(0.5 - 0.22 * np.cos(a), 0.47 + 0.37 * np.sin(a)) for a in np.linspace(0, np.pi, 17)]
+BROWS = [(x, 0.4) for x in np.linspace(0.32, 0.68, 10)]
+OF_EXTENT = ("face_rise", "face_margin", "face_blur", "colours_from", "face_enough",
+             "shape_enough")  # settings
+LANDMARKS = np.array(JAW + BROWS + [(0.5, 0.55)] * 9 + [(0.4, 0.47)] * 6 + [(0.6, 0.47)] * 6
+                     + [(0.5, 0.7)] * 20)  # [68, 2]
+
+
+def test_the_face_is_where_its_landmarks_are():
+    """Without hair and what is around it; turned and scaled as the square is."""
+    face = face_region(FFHQ_BLENDING, LANDMARKS)[0, 0]
+    assert face[110:190, 90:166].min() > 0.98 and face[208, 128] > 0.98  # up to the chin
+    assert face[:70].max() < 0.02 and face[240:].max() < 0.02 and face[:, :40].max() < 0.02
+    mine = photograph()
+    assert mine.beside_face(FFHQ_BLENDING) is None
+    across, down = mine.corners[3] - mine.corners[0], mine.corners[1] - mine.corners[0]
+    places = mine.corners[0] + LANDMARKS @ np.stack([across, down])
+    mine = replace(mine, landmarks=places)
+    assert torch.allclose(mine.beside_face(FFHQ_BLENDING)[0, 0], 1 - face, atol=1e-4)
+    small, shape, whole = extents(mine, disc(0.1), FFHQ_BLENDING)
+    assert torch.equal(small.stays, torch.maximum(disc(0.1), 1 - face))
+    assert torch.equal(shape.stays, whole.stays) and torch.equal(whole.stays, disc(0.1))
+    assert small.styles_from == whole.styles_from == 0 < shape.styles_from
+    assert len(extents(photograph(), disc(0.1), FFHQ_BLENDING)) == 2  # no landmarks, no face alone
+    for name in OF_EXTENT:
+        other = replace(FFHQ_BLENDING, **{name: 2 * getattr(FFHQ_BLENDING, name) - 1})
+        pairs = zip(extents(mine, disc(0.1), other), (small, shape, whole))
+        assert any(not torch.equal(found.stays, usual.stays) or found.enough != usual.enough
+                   or found.styles_from != usual.styles_from for found, usual in pairs), name
+
+
 def tall_hair(radius, tip=40):
     """A dark head before a light wall, its top (of another grey) above the square, with a dark coat
     below: a photograph, and where the head is in its square."""
@@ -315,7 +348,7 @@ DRAWING = "blend_from", "styled_from", "drawn_margin", "drawn_blur"  # in test_f
 def test_every_setting_counts():
     usual = list(blended(FFHQ_BLENDING))
     for name, value in asdict(FFHQ_BLENDING).items():
-        if name not in ("origin", *DRAWING):
+        if name not in ("origin", *DRAWING, *OF_EXTENT):
             other = value + 6 if isinstance(value, int) else 1.4 * value
             changed = blended(replace(FFHQ_BLENDING, **{name: other}))
             assert any(not np.array_equal(*pair) for pair in zip(changed, usual)), name
