@@ -271,8 +271,8 @@ def head_beyond(outer, solid, settings):
     1, and 0 in the square itself.
 
     There the photograph is like the head rather than like what lies beside it, from the square
-    upwards. Columns that still look like the head at the top of the search (`reach`) are left out,
-    and so is what is narrow.
+    upwards, and not as smooth as what is out of focus behind it. Columns that still look like the
+    head at the top of the search (`reach`) are left out, and so is what is narrow.
 
     Args: outer [1, 3, 2 R, 2 R], a square of the photograph twice as large around the same middle;
         solid: of `solid_head`; settings: `BlendingSettings`.
@@ -284,6 +284,7 @@ def head_beyond(outer, solid, settings):
     to_head, to_other = ((outer - _spread(outer, known)).abs().amax(dim=1, keepdim=True)
                          for known in (solid, square - solid))  # each [1, 1, 512, 512]
     alike = _rise(to_other / (to_head + to_other + 1e-3), settings.alike, (1 + settings.alike) / 2)
+    alike = alike * _textured(outer, solid[:, :, edge:2 * edge], settings)
     upwards = torch.cat([solid[:, :, edge:edge + 1], alike[:, :, :edge].flip(2)], dim=2)
     goes_on = upwards[:, :, :rows].cumprod(dim=2)  # [1, 1, rows, 512]
     goes_on = goes_on * (1 - _grown(goes_on[:, :, -1:], settings.margin))
@@ -292,6 +293,19 @@ def head_beyond(outer, solid, settings):
     beyond = _grown(_shrunk(whole, settings.specks), settings.specks) * (1 - square)
     beyond = _blurred(_grown(beyond, settings.inner), settings.edge_blur)
     return beyond * (1 - square)
+
+
+def _textured(outer, upper, settings):
+    """Where a photograph has about as much fine detail as the hair, [1, 1, 512, 512] from 0 to 1.
+
+    Args: outer [1, 3, 512, 512]; upper [1, 1, 128, 512]: of `solid_head`, the upper half of the
+        square.
+    """
+    edge = MASK_SIDE // 2
+    detail = _strength(_fine(outer, settings), settings)  # [1, 1, 512, 512]
+    hair = (detail[:, :, edge:2 * edge] * upper).sum() / upper.sum().clamp(min=1)
+    share = (detail + 1e-3) / (hair + 1e-3)  # 1 where neither has any
+    return _rise(share, settings.texture / 2, settings.texture)
 
 
 def _all_of(beyond, settings):

@@ -239,8 +239,9 @@ class LearntPicture:
     """A picture of one's own with its latent, and the domain whose generator draws its edits.
 
     The edits of a photograph are put back into it, so that its own detail stays; they are drawn by
-    a generator that is tuned only partly (`inversion.partly_tuned`), and what lies around the head
-    by the tuned one. Other pictures have no such detail, and the tuned generator draws them.
+    a generator that is tuned only partly (`inversion.partly_tuned`), and what lies around by the
+    tuned one. Each edit changes as little of the photograph as CLIP needs (`Extent`). Other
+    pictures have no such detail, and the tuned generator draws them.
     """
 
     photograph: Photograph | None  # in which the face was found; None where no face is looked for

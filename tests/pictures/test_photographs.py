@@ -235,8 +235,8 @@ LANDMARKS = np.array(JAW + BROWS + [(0.5, 0.55)] * 9 + [(0.4, 0.47)] * 6 + [(0.6
 def test_the_face_is_where_its_landmarks_are():
     """Without hair and what is around it; turned and scaled as the square is."""
     face = face_region(FFHQ_BLENDING, LANDMARKS)[0, 0]
-    assert face[110:190, 90:166].min() > 0.98 and face[208, 128] > 0.98  # up to the chin
-    assert face[:70].max() < 0.02 and face[240:].max() < 0.02 and face[:, :40].max() < 0.02
+    assert face[115:185, 95:161].min() > 0.95 and face[200, 128] > 0.95  # down to the chin
+    assert face[:60].max() < 0.02 and face[245:].max() < 0.02 and face[:, :40].max() < 0.02
     mine = photograph()
     assert mine.beside_face(FFHQ_BLENDING) is None
     across, down = mine.corners[3] - mine.corners[0], mine.corners[1] - mine.corners[0]
@@ -260,7 +260,9 @@ def tall_hair(radius, tip=40):
     below: a photograph, and where the head is in its square."""
     y, x = np.mgrid[0:700, 0:900]
     pixels = np.where((np.hypot(x - 420, y - 240) < radius) | (y > 440), 40, 200)
-    pixels = np.where((pixels == 40) & (y < 140), tip, pixels).astype(np.uint8)
+    pixels = np.where((pixels == 40) & (y < 140), tip, pixels)
+    hair = np.random.default_rng(2).integers(-8, 9, pixels.shape) * (pixels != 200)
+    pixels = (pixels + hair).astype(np.uint8)
     corners = np.array([[270.0, 150.0], [270.0, 450.0], [570.0, 450.0], [570.0, 150.0]])
     picture = Image.fromarray(np.stack([pixels] * 3, axis=-1))
     image = to_tensor(cut_square(picture, corners, SIDE, print))
@@ -277,7 +279,8 @@ def test_hair_that_rises_above_the_square_is_edited_there_too():
     assert beyond[384:].max() == 0 and beyond[128:384, 128:384].max() == 0
     heads = [with_hat(head)] * 2
     result = np.asarray(mine.put_back(mine.image + 0.8 * head, mine.image, *heads))[..., 0]
-    assert abs(int(result[140, 420]) - int(result[200, 420])) < 15 and result[140, 420] > 120
+    above, below = result[136:144, 410:430].mean(), result[196:204, 410:430].mean()
+    assert abs(above - below) < 15 and above > 120
     y, x = np.mgrid[0:700, 0:900]
     untouched = (y > 460) | (np.hypot(x - 420, y - 240) > 165)
     assert np.array_equal(result[untouched], np.asarray(mine.picture)[..., 0][untouched])
