@@ -330,7 +330,8 @@ class LearntPicture:
         for part in self.domain.generator.style_layout:
             if part.resolution >= extent.styles_from:
                 edited[:, part.slice] = s[:, part.slice]
-        head = self.head_of(edited)
+        # Where shapes are kept nothing is uncovered, even if the head is read a little smaller.
+        head = self.head if extent.styles_from else self.head_of(edited)
         solid = self.photograph.head_before(self.head, settings)[0]
         masks = masks_of_edit(settings, solid, covered_head(settings, head), extent.stays)
         on_head, around = (mask.to(s) for mask in masks)

@@ -202,7 +202,7 @@ FFHQ_BLENDING = BlendingSettings(  # of pictures that are aligned as FFHQ's are
     head_edge=0.2, hat=0.8, holes=25, specks=13, margin=15, put_margin=7, edge_blur=2.0,
     least=0.04, change_blur=3.0, mask_blur=5.0, much=0.5, much_blur=1.1, near=6.0, like=0.5,
     stay=0.1, border_from=0.002, border_to=0.015, inner=7, drawn_margin=3, drawn_blur=1.0,
-    blend_from=8, styled_from=32, face_rise=0.15, face_margin=17, face_blur=7.0,
+    blend_from=8, styled_from=32, face_rise=0.15, face_margin=25, face_blur=7.0,
     colours_from=16, face_enough=0.6, shape_enough=0.5, mouth=0.76, front=0.86,
     front_edge=0.06, foreign=0.5, forehead=0.35, cap_blur=6.0, cap=1.0, alike=0.5, texture=0.7,
     reach=0.2, samples=2, grain_blur=1.0, grain_near=6.0, grain_share=0.15,

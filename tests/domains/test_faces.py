@@ -300,6 +300,7 @@ def test_an_edit_changes_as_little_as_clip_needs(faces_domain, latents):
                        for prompt in ("a person with glasses", "a person with blonde hair"))
     face, colours, whole = learnt.extents
     assert learnt.extent_of(glasses) is face and learnt.extent_of(blonde) is colours
+    assert learnt.drawn_within(colours, blonde)[1] is learnt.head  # the shape is kept
     kept, result = photograph.cut_out(photograph.picture), learnt.face(glasses)
     outside = (face.stays == 1).expand_as(result)
     assert torch.equal(result[outside], kept[outside]) and outside.float().mean() > 0.6
